@@ -1,0 +1,1 @@
+"""What every part of vmsilo must agree on. Standard library only; imports nothing else of the project."""

@@ -1,0 +1,88 @@
+"""Names: VMs, their units, slices and users. Every unit name of the project is made here and nowhere else.
+
+The name of a VM is the stem of its file. It is short because the dynamic user ``vmsilo-<vm>`` has to fit in
+the 31 characters that systemd allows a user name.
+"""
+
+PREFIX = "vmsilo-"
+VM_NAME_MAX = 24
+VM_NAME_RULE = f"a lower-case letter, then lower-case letters, digits and dashes, at most {VM_NAME_MAX} characters"
+
+# "host" is the file of the global options and the netvm that is the host itself; the other two are directories
+# that stand where a VM of that name would keep its files (/var/lib/vmsilo/<vm>).
+RESERVED_VM_NAMES = ("host", "images", "home-template")
+
+HOST_STEM = "host"
+
+_LOWER = frozenset("abcdefghijklmnopqrstuvwxyz")
+_TAIL = _LOWER | frozenset("0123456789-")
+
+
+def is_vm_name(name: str) -> bool:
+    """Whether *name* follows VM_NAME_RULE and is not reserved."""
+    return (
+        0 < len(name) <= VM_NAME_MAX
+        and name[0] in _LOWER
+        and all(character in _TAIL for character in name)
+        and name not in RESERVED_VM_NAMES
+    )
+
+
+def user(vm: str) -> str:
+    """The dynamic user that the VM's hypervisor and its backends run as."""
+    return PREFIX + vm
+
+
+def slice_unit(vm: str) -> str:
+    """The VM's slice. A dash nests slices (systemd.slice(5)), so dashes of the name are escaped."""
+    return PREFIX + vm.replace("-", "\\x2d") + ".slice"
+
+
+ALL_SLICE = "vmsilo.slice"
+
+
+def command_socket_unit(vm: str) -> str:
+    """The socket that ``vm-run`` connects to; connecting starts the VM."""
+    return f"{PREFIX}{vm}.socket"
+
+
+def command_service_unit(vm: str) -> str:
+    """The template that the command socket starts once per connection."""
+    return f"{PREFIX}{vm}@.service"
+
+
+def vm_unit(vm: str) -> str:
+    """The hypervisor: active exactly while the guest is usable."""
+    return f"{PREFIX}{vm}-vm.service"
+
+
+def vsock_unit(vm: str) -> str:
+    """The user-space vsock device, where the kernel has none."""
+    return f"{PREFIX}{vm}-vsock.service"
+
+
+def console_socket_unit(vm: str) -> str:
+    """The socket that ``vm-shell`` connects to."""
+    return f"{PREFIX}{vm}-console.socket"
+
+
+def console_service_unit(vm: str) -> str:
+    """The template that the console socket starts once per viewer."""
+    return f"{PREFIX}{vm}-console@.service"
+
+
+VM_UNIT_GLOB = PREFIX + "*-vm.service"
+
+
+def vm_of_vm_unit(unit: str) -> str | None:
+    """The VM whose hypervisor *unit* is, or None for any other unit."""
+    name = unit.removeprefix(PREFIX).removesuffix("-vm.service")
+    return name if is_vm_name(name) and vm_unit(name) == unit else None
+
+
+def plan_file(vm: str) -> str:
+    """The file with the VM's plan, beside its units."""
+    return f"{PREFIX}{vm}.plan"
+
+
+HOST_PLAN_FILE = "vmsilo-host.plan"

@@ -1,0 +1,48 @@
+"""Paths that two parts of vmsilo share. A path that only one module uses stands in that module."""
+
+GENERATOR_DIR = "/run/systemd/generator"
+
+RUN = "/run/vmsilo"
+STATE = "/var/lib/vmsilo"
+IMAGES = STATE + "/images"
+
+
+def command_socket(vm: str) -> str:
+    return f"{RUN}/{vm}/command.socket"
+
+
+def console_socket(vm: str) -> str:
+    return f"{RUN}/{vm}/console.socket"
+
+
+def vm_dir(vm: str) -> str:
+    """Runtime directory of the hypervisor's unit."""
+    return f"{RUN}/{vm}/vm"
+
+
+def vsock_dir(vm: str) -> str:
+    """Runtime directory of the user-space vsock device's unit."""
+    return f"{RUN}/{vm}/vsock"
+
+
+def device_vsock(vm: str) -> str:
+    """The vhost-user socket between the user-space vsock device and the hypervisor."""
+    return vsock_dir(vm) + "/device.socket"
+
+
+def hybrid_vsock(vm: str, *, by_hypervisor: bool) -> str:
+    """The Unix socket behind which the guest's vsock ports are.
+
+    Connect, say ``CONNECT <port>\\n``, read ``OK <n>\\n``; a guest that connects to port P of the host arrives at
+    the listening socket ``<path>_P``. cloud-hypervisor serves it itself (*by_hypervisor*), QEMU through
+    vhost-device-vsock.
+    """
+    return (vm_dir(vm) if by_hypervisor else vsock_dir(vm)) + "/guest.socket"
+
+
+KERNEL_VSOCK = "/dev/vhost-vsock"
+
+# In the hypervisor's runtime directory:
+RUNNING_PLAN = "plan"  # the plan this VM was started from: a reload may have replaced the one beside the units
+CONSOLE_INPUT = "console.in"  # FIFO: every viewer may write
+CONSOLE_LOG = "console.log"  # everything the console printed since the start

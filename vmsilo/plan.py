@@ -1,0 +1,100 @@
+"""The plan: everything that is decided about one VM, in the form the helpers read.
+
+The generator writes it beside the VM's units; nothing in it is left to compute but what only start time knows
+(which devices the host has, the overlay's file, what the image bundle says).
+"""
+
+import json
+from typing import Any, NamedTuple
+
+VERSION = 1
+
+
+class Disk(NamedTuple):
+    """One block device."""
+
+    path: str
+    format: str = "raw"  # raw | qcow2; always stated, never guessed from content that a guest can write
+    readonly: bool = False
+    direct: bool = False
+    sparse: bool = False  # pass discards on to the file
+    block_size: int = 0  # bytes; 0: the hypervisor's own default
+    id: str = ""
+
+
+class Overlay(NamedTuple):
+    """The writable layer over a read-only root."""
+
+    type: str  # raw: a disposable disk; tmpfs: guest memory; none: the root itself is writable
+    size: int  # bytes, for raw
+
+
+class Credential(NamedTuple):
+    """A system credential of the guest, see systemd.system-credentials(7)."""
+
+    name: str
+    value: str
+
+
+class Plan(NamedTuple):
+    """One VM."""
+
+    vm: str
+    hypervisor: str  # qemu | cloud-hypervisor | crosvm
+    image: str  # the bundle's directory
+    kernel: str  # "" = the bundle's
+    initramfs: str  # "" = the bundle's
+    root: Disk | None  # None = the bundle's rootfs.erofs, read-only
+    overlay: Overlay
+    kernel_params: tuple[str, ...]
+    memory: int  # MiB
+    cpus: int
+    cid: int
+    vsock: str  # path of the hybrid socket; "" = only the kernel's vsock (crosvm)
+    credentials: tuple[Credential, ...]
+    log_level: str
+    extra_args: tuple[str, ...]
+    extra_run_args: tuple[str, ...]
+    extra_config: dict[str, Any]  # cloud-hypervisor: merged into the VM's JSON as it is
+    seccomp_log: bool  # log instead of block
+    sandbox: bool
+    machine: str  # QEMU's -machine type
+    start_timeout: int  # seconds
+    stop_timeout: int  # seconds
+    run_dir: str
+
+
+class HostPlan(NamedTuple):
+    """What concerns all VMs."""
+
+    user: str
+    bash_integration: bool
+
+
+def dumps(plan: Plan | HostPlan) -> str:
+    """The plan as JSON text, the same bytes for the same plan."""
+
+    def plain(value: Any) -> Any:
+        if hasattr(value, "_asdict"):
+            return {key: plain(item) for key, item in value._asdict().items()}
+        if isinstance(value, tuple | list):
+            return [plain(item) for item in value]
+        return value
+
+    return json.dumps({"version": VERSION, **plain(plan)}, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def loads(text: str) -> Plan:
+    """Read what dumps() wrote.
+
+    Raises ValueError for a plan of another version: units of one installation, helpers of another.
+    """
+    fields = json.loads(text)
+    if not isinstance(fields, dict) or fields.pop("version", None) != VERSION:
+        raise ValueError(f"not a plan of version {VERSION}: run systemctl daemon-reload")
+    fields["root"] = Disk(**fields["root"]) if fields["root"] else None
+    fields["overlay"] = Overlay(**fields["overlay"])
+    fields["credentials"] = tuple(Credential(**item) for item in fields["credentials"])
+    for key in ("kernel_params", "extra_args", "extra_run_args"):
+        fields[key] = tuple(fields[key])
+    return Plan(**fields)
