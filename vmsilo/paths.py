@@ -1,5 +1,8 @@
 """Paths that two parts of vmsilo share. A path that only one module uses stands in that module."""
 
+# Launchers of the helpers that units start; `make install` writes another libexecdir here.
+LIBEXEC = "/usr/libexec/vmsilo"
+
 GENERATOR_DIR = "/run/systemd/generator"
 
 RUN = "/run/vmsilo"
@@ -45,4 +48,4 @@ KERNEL_VSOCK = "/dev/vhost-vsock"
 # In the hypervisor's runtime directory:
 RUNNING_PLAN = "plan"  # the plan this VM was started from: a reload may have replaced the one beside the units
 CONSOLE_INPUT = "console.in"  # FIFO: every viewer may write
-CONSOLE_LOG = "console.log"  # everything the console printed since the start
+CONSOLE_LOG = "console.out"  # everything the console printed since the start; QEMU derives both names from "console"

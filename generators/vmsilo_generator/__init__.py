@@ -1,0 +1,1 @@
+"""Turns the files of vmsilo.d into systemd units. See vmsilo-generator(8)."""
