@@ -80,6 +80,30 @@ def vm_of_vm_unit(unit: str) -> str | None:
     return name if is_vm_name(name) and vm_unit(name) == unit else None
 
 
+def vm_description(vm: str, hypervisor: str, note: str = "") -> str:
+    """Description= of the VM's unit; *note* is one line of what the user should know about it."""
+    return f"VM {vm} ({hypervisor})" + (f": {note}" if note else "")
+
+
+def hypervisor_of_description(description: str) -> str | None:
+    """The hypervisor that a description made by vm_description() names, or None for any other text."""
+    head, separator, rest = description.partition(" (")
+    hypervisor, closed, _ = rest.partition(")")
+    known = head.startswith("VM ") and is_vm_name(head.removeprefix("VM "))
+    return hypervisor if known and separator and closed and hypervisor else None
+
+
+def broken_description(vm: str, message: str) -> str:
+    """Description= of the socket that stands for a VM whose file can't be used; *message* is one line."""
+    return f"VM {vm} is broken: {message}"
+
+
+def message_of_description(description: str) -> str | None:
+    """The message in a description made by broken_description(), or None for any other text."""
+    head, separator, message = description.partition(" is broken: ")
+    return message if separator and head.startswith("VM ") and is_vm_name(head.removeprefix("VM ")) else None
+
+
 def plan_file(vm: str) -> str:
     """The file with the VM's plan, beside its units."""
     return f"{PREFIX}{vm}.plan"
