@@ -52,17 +52,33 @@ class Vm(NamedTuple):
     machine: str
 
 
+class Problem(NamedTuple):
+    """One thing that is wrong in one file.
+
+    Who finds it knows file, key and message; problems.locate() adds the place and the quoted line.
+    """
+
+    file: str
+    key: tuple[str | int, ...]  # such as ("usbDevices", 0, "serial"); () is the file as a whole
+    message: str  # what is wrong and what would be right, lower case, no full stop
+    of_key: bool = False  # the caret stands under the key, not under its value
+    line: int = 0  # from 1; 0: not located, or a file that isn't there
+    column: int = 0  # from 1, in characters
+    quote: str = ""  # the line
+
+
 class Broken(NamedTuple):
     """A VM whose file can't be used: only its refusing socket is made."""
 
     name: str
     file: str
-    messages: tuple[str, ...]  # ready to print: place, message, quoted line and caret
+    messages: tuple[str, ...]  # ready to print, of several lines each: place and message, quoted line, caret
 
 
 class Config(NamedTuple):
     """All that was found, sorted by name."""
 
-    host: Host | None
+    host: Host | None  # None: host.toml is missing or can't be used, and then every VM is broken
     vms: tuple[Vm, ...]
     broken: tuple[Broken, ...]
+    problems: tuple[Problem, ...] = ()  # of all files, located and sorted
