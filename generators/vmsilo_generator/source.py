@@ -1,0 +1,115 @@
+"""The configuration files: which there are, and their text. The only reading the generator does.
+
+``/etc/vmsilo.d`` comes before ``/run/vmsilo.d`` and ``/usr/lib/vmsilo.d``: of files with the same name the first
+counts, and one that is a link to /dev/null counts as none. A file that can't be read is found all the same, with
+what is wrong with it, so that its VM can say so.
+"""
+
+import os
+import stat
+from typing import NamedTuple
+
+DIRECTORIES = ("/etc/vmsilo.d", "/run/vmsilo.d", "/usr/lib/vmsilo.d")
+DIRECTORIES_VARIABLE = "VMSILO_CONFIG_DIRS"
+PASSWD = "/etc/passwd"
+SUFFIX = ".toml"
+
+# Far above any configuration, far below what would slow the boot.
+SIZE_MAX = 1 << 20
+
+
+class ConfigFile(NamedTuple):
+    """One file: its stem, where it is, and its text or why there is none."""
+
+    name: str
+    path: str
+    text: str
+    fault: str = ""
+    line: int = 0  # of the fault, where it has a place in the text
+    column: int = 0
+
+
+def directories(root: str = "", environment: str = "") -> tuple[str, ...]:
+    """The directories to look into, the first one foremost.
+
+    *root* goes before the three of the system; *environment* is the value of VMSILO_CONFIG_DIRS and replaces them.
+    """
+    if environment:
+        return tuple(entry for entry in environment.split(":") if entry)
+    return tuple(root.rstrip("/") + entry for entry in DIRECTORIES)
+
+
+def find(dirs: tuple[str, ...] | list[str]) -> list[ConfigFile]:
+    """All configuration files of *dirs*, sorted by name, each name once."""
+    paths: dict[str, str] = {}
+    faults: list[ConfigFile] = []
+    for directory in dirs:
+        try:
+            entries = os.listdir(directory)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            faults.append(ConfigFile("", directory, "", f"can't list this directory: {error.strerror}"))
+            continue
+        for entry in entries:
+            if entry.endswith(SUFFIX) and entry[0] != ".":
+                paths.setdefault(entry, f"{directory}/{entry}")
+    found = (read(paths[entry]) for entry in sorted(paths))
+    return faults + [file for file in found if file is not None]
+
+
+def read(path: str) -> ConfigFile | None:
+    """The file at *path*; None where it is a link to /dev/null."""
+    name = path.rpartition("/")[2].removesuffix(SUFFIX)
+    try:
+        # Without O_NONBLOCK a FIFO of that name would hang the boot.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        return ConfigFile(name, path, "", f"can't read this file: {error.strerror}")
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            if stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3):
+                return None
+            return ConfigFile(name, path, "", "not a file: expected a regular file, or a link to /dev/null")
+        if status.st_size > SIZE_MAX:
+            return ConfigFile(name, path, "", f"too large: expected at most {SIZE_MAX} bytes")
+        data = _read_all(fd)
+    except OSError as error:
+        return ConfigFile(name, path, "", f"can't read this file: {error.strerror}")
+    finally:
+        os.close(fd)
+    return decode(name, path, data)
+
+
+def _read_all(fd: int) -> bytes:
+    """Up to SIZE_MAX bytes; one read is nearly always enough."""
+    data = os.read(fd, SIZE_MAX)
+    while chunk := os.read(fd, SIZE_MAX - len(data)) if data else b"":
+        data += chunk
+    return data
+
+
+def decode(name: str, path: str, data: bytes) -> ConfigFile:
+    """The file with its bytes as text, or with the place of the first one that isn't UTF-8."""
+    try:
+        return ConfigFile(name, path, data.decode())
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode()
+        return ConfigFile(
+            name,
+            path,
+            data.decode(errors="backslashreplace"),
+            f"byte 0x{data[error.start]:02x} is not UTF-8: save the file as UTF-8 text",
+            before.count("\n") + 1,
+            len(before) - before.rfind("\n"),
+        )
+
+
+def passwd(root: str = "") -> str:
+    """The user database as text; empty where there is none."""
+    try:
+        with open(root.rstrip("/") + PASSWD, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
