@@ -25,3 +25,7 @@ def kernel_ready(cid: int) -> int:
     There the host's ports are one space for all VMs, so each VM has its own: the number of its CID.
     """
     return cid
+
+# The system credential by which the host says that it reaches the guest through the kernel's vsock, so that the
+# agent must refuse any other source port; its value is "yes".
+RESERVED_PORT_CREDENTIAL = "vmsilo.reserved-port"
