@@ -1,0 +1,1 @@
+"""Measurements. They print tables and judge nothing: a number is only worth something beside its neighbours."""
