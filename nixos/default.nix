@@ -1,0 +1,5 @@
+# The package by itself: nix-build nixos
+{
+  pkgs ? import <nixpkgs> { },
+}:
+pkgs.callPackage ./package.nix { }
