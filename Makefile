@@ -1,0 +1,98 @@
+# make test, make demo: install what they need (Debian packages, a Python environment) themselves, as root.
+# make install: DESTDIR, and every directory below, may be given.
+
+prefix       = /usr
+bindir       = $(prefix)/bin
+libexecdir   = $(prefix)/libexec
+datadir      = $(prefix)/share
+mandir       = $(datadir)/man
+helperdir    = $(libexecdir)/vmsilo
+pkgdir       = $(prefix)/lib/vmsilo
+unitdir      = $(prefix)/lib/systemd/system
+generatordir = $(prefix)/lib/systemd/system-generators
+polkitdir    = $(datadir)/polkit-1/rules.d
+completiondir = $(datadir)/bash-completion/completions
+docdir       = $(datadir)/doc/vmsilo
+python       = /usr/bin/python3
+INSTALL      = install
+
+# For make run with next to no environment.
+export PATH := $(if $(PATH),$(PATH):)/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin
+export HOME := $(or $(HOME),/root)
+
+packages  = $(patsubst %/__init__.py,%,$(wildcard vmsilo/__init__.py generators/*/__init__.py helpers/*/*/__init__.py))
+helpers   = $(filter-out %/agent,$(shell find helpers -mindepth 2 -maxdepth 2 -type f -perm -100 | sort))
+commands  = $(filter helpers/%/vm-run helpers/%/vm-start helpers/%/vm-stop helpers/%/vm-shell helpers/%/vm-list \
+              helpers/%/vm-image,$(helpers))
+internals = $(filter-out $(commands),$(helpers))
+units     = $(wildcard units/*.slice units/*.target units/*.service units/*.socket)
+pages     = $(wildcard man/*.[1-8])
+VENV      = $(shell tests/deps --print-venv)
+
+all:
+	@echo 'Nothing needs building. Targets: test unit lint lab demo bench man install uninstall clean'
+
+deps:
+	@tests/deps
+
+test: deps
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+unit: deps
+	$(VENV)/bin/python -m pytest -m 'not lab' $(PYTEST_ARGS)
+
+lab: deps
+	$(VENV)/bin/python -m pytest tests/lab $(PYTEST_ARGS)
+
+lint: deps
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	mandoc -T lint -W warning $(pages)
+
+demo: deps
+	@PYTHONPATH=tests $(VENV)/bin/python -m lab.demo
+
+bench: deps
+	@PYTHONPATH=tests:tests/bench $(VENV)/bin/python -m bench
+
+man:
+	mandoc -T utf8 $(pages) | $${PAGER:-cat}
+
+# A launcher of the checkout finds its modules by its own path, an installed one in pkgdir.
+launcher = sed '1s|/usr/bin/python3|$(python)|; 3s|.*|sys.path.insert(0, "$(pkgdir)")|'
+
+install:
+	@set -e; \
+	put() { $(INSTALL) -D -m "$$1" "$$2" "$(DESTDIR)$$3"; }; \
+	tree() { (cd "$$1" && find . -type f ! -name '*.pyc' ! -name '.*') | sort | while read -r file; do \
+	    mode=644; [ ! -x "$$1/$$file" ] || mode=755; put $$mode "$$1/$$file" "$$2/$${file#./}"; done; }; \
+	for package in $(packages); do tree $$package $(pkgdir)/$${package##*/}; done; \
+	sed -i 's|^LIBEXEC = .*|LIBEXEC = "$(helperdir)"|' "$(DESTDIR)$(pkgdir)/vmsilo/paths.py"; \
+	tree units/guest $(pkgdir)/guest; \
+	launch() { $(INSTALL) -d "$(DESTDIR)$$2"; $(launcher) "$$1" >"$(DESTDIR)$$2/$${1##*/}"; \
+	    chmod 755 "$(DESTDIR)$$2/$${1##*/}"; }; \
+	for file in $(commands); do launch $$file $(bindir); done; \
+	for file in $(internals); do launch $$file $(helperdir); done; \
+	launch generators/vmsilo-generator $(generatordir); \
+	for file in $(units); do put 644 $$file $(unitdir)/$${file##*/}; done; \
+	for file in $(wildcard units/polkit/*.rules); do put 644 $$file $(polkitdir)/$${file##*/}; done; \
+	for file in $(wildcard units/bash-completion/*); do put 644 $$file $(completiondir)/$${file##*/}; done; \
+	for file in $(pages); do put 644 $$file $(mandir)/man$${file##*.}/$${file##*/}; done; \
+	for file in README.md CHANGELOG.md LICENSE; do put 644 $$file $(docdir)/$$file; done; \
+	$(python) -I -m compileall -q $(if $(DESTDIR),-s "$(DESTDIR)" -p /) "$(DESTDIR)$(pkgdir)"
+
+uninstall:
+	rm -rf "$(DESTDIR)$(pkgdir)" "$(DESTDIR)$(helperdir)" "$(DESTDIR)$(docdir)"
+	rm -f $(foreach file,$(notdir $(commands)),"$(DESTDIR)$(bindir)/$(file)") \
+	    "$(DESTDIR)$(generatordir)/vmsilo-generator" \
+	    $(foreach file,$(notdir $(units)),"$(DESTDIR)$(unitdir)/$(file)") \
+	    $(foreach file,$(notdir $(wildcard units/polkit/*.rules)),"$(DESTDIR)$(polkitdir)/$(file)") \
+	    $(foreach file,$(notdir $(wildcard units/bash-completion/*)),"$(DESTDIR)$(completiondir)/$(file)") \
+	    $(foreach file,$(pages),"$(DESTDIR)$(mandir)/man$(lastword $(subst ., ,$(file)))/$(notdir $(file))")
+
+clean:
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: all deps test unit lab lint demo bench man install uninstall clean

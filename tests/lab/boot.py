@@ -1,0 +1,69 @@
+"""Boots the tree as a systemd host, with the project of this checkout installed."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from lab import cache, kvm, tree
+from lab.host import Failed, Host
+
+BOOT_PATIENCE = 120.0  # seconds; an idle machine takes three
+
+
+def boot(images: dict[str, Path]) -> Host:
+    """A running lab, with the image bundles *images* in its image directory by these names."""
+    host_tree = tree.build()
+    if os.geteuid() != 0:
+        raise Failed("the lab makes namespaces and mounts, so it needs root (VMSILO_SKIP_LAB=1 leaves it out)")
+    place = cache.directory() / "mnt"
+    place.mkdir(exist_ok=True)
+    console = Path(tempfile.mkstemp(prefix="vmsilo-lab-console-")[1])
+    settings = {
+        "place": str(place),
+        "tree": str(host_tree),
+        "images": {name: str(path) for name, path in images.items()},
+        "install": ["make", "-s", "-C", str(cache.ROOT), "install", "python=/usr/bin/python3", "prefix=/usr"],
+        "kvm": kvm.works(host_tree, next(iter(images.values()), None)),
+        "console": str(console),
+    }
+    supervisor = subprocess.Popen(
+        [sys.executable, "-I", str(Path(__file__).with_name("supervise.py")), json.dumps(settings)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        cwd="/",
+    )
+    assert supervisor.stdout
+    first = supervisor.stdout.readline()
+    if not first.startswith(b"leader "):
+        said = first + supervisor.stdout.read()
+        console.unlink()
+        raise Failed(f"the lab does not boot: {said.decode(errors='replace').strip()}")
+    host = Host(int(first.split()[1]), supervisor, console)
+    try:
+        _wait_running(host)
+    except BaseException:
+        host.close()
+        console.unlink()
+        raise
+    return host
+
+
+def _wait_running(host: Host) -> None:
+    deadline = time.monotonic() + BOOT_PATIENCE
+    state = ""
+    while time.monotonic() < deadline and host.supervisor.poll() is None:
+        answer = host.run("systemctl", "is-system-running", check=False)
+        state = answer.out.strip()
+        if state == "running":
+            return
+        if state in ("degraded", "maintenance"):
+            failed = host.systemctl("list-units", "--failed", "--plain", "--no-legend").out
+            raise Failed(f"the lab boots with failed units:\n{failed}\n{host.journal('-b')[-6000:]}")
+        time.sleep(0.1)
+    printed = host.console.read_text(errors="replace")[-4000:]
+    raise Failed(f"the lab did not come up in {BOOT_PATIENCE} s ({state or 'no systemd'}); its console:\n{printed}")
