@@ -1,5 +1,6 @@
 # make test, make demo: install what they need (Debian packages, a Python environment) themselves, as root.
 # make install: DESTDIR, and every directory below, may be given.
+# make bench BENCH=generator: one table of those that tests/bench/run.py --help lists.
 
 prefix       = /usr
 bindir       = $(prefix)/bin
@@ -54,7 +55,7 @@ demo: deps
 	@PYTHONPATH=tests $(VENV)/bin/python -m lab.demo
 
 bench: deps
-	@PYTHONPATH=tests:tests/bench $(VENV)/bin/python -m bench
+	@$(VENV)/bin/python tests/bench/run.py $(BENCH)
 
 man:
 	mandoc -T utf8 $(pages) | $${PAGER:-cat}

@@ -22,6 +22,10 @@ stdenvNoCC.mkDerivation {
     "prefix=${placeholder "out"}"
     "python=${python}/bin/python3"
   ];
+  # The store sets the time of every file to 1, which would make each .pyc look outdated.
+  postInstall = ''
+    ${python}/bin/python3 -I -m compileall -q -f --invalidation-mode unchecked-hash "$out/lib/vmsilo"
+  '';
   # Launchers carry their own flags; wrapping them would double the start-up time.
   dontWrapPythonPrograms = true;
 
