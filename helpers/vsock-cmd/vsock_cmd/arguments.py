@@ -1,0 +1,57 @@
+"""The command lines of vm-start, vm-stop, vm-shell and vm-list.
+
+No argparse: its import alone costs as much as the rest of such a program.
+"""
+
+import sys
+from typing import NamedTuple
+
+from vmsilo.failure import EX_USAGE, Failure
+
+
+class Arguments(NamedTuple):
+    """Options given, an option's value beside it ("" for a flag), and the operands."""
+
+    options: dict[str, str]
+    operands: list[str]
+
+
+def parse(argv: list[str], *, flags: tuple[str, ...], valued: tuple[str, ...] = (), usage: str) -> Arguments:
+    """Split *argv* into options and operands, as getopt_long(3) does it for long options and lone letters.
+
+    ``--help`` prints *usage* and ends the program. Raises Failure (EX_USAGE) for what is not declared.
+    """
+    options: dict[str, str] = {}
+    operands: list[str] = []
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            operands += rest
+            break
+        if word in ("-h", "--help"):
+            sys.stdout.write(usage)
+            raise SystemExit(0)
+        if not word.startswith("-") or word == "-":
+            operands.append(word)
+            continue
+        name, value = _split(word)
+        if name in valued:
+            if value is None and not rest:
+                raise Failure(f"{name} needs a value", code=EX_USAGE)
+            options[name] = rest.pop(0) if value is None else value
+        elif name in flags and value is None:
+            options[name] = ""
+        elif name in flags:
+            raise Failure(f"{name} takes no value", code=EX_USAGE)
+        else:
+            raise Failure(f"there is no option {name!r}", "--help shows those there are", EX_USAGE)
+    return Arguments(options, operands)
+
+
+def _split(word: str) -> tuple[str, str | None]:
+    """``--name=value`` and ``-nvalue``; None where no value is attached."""
+    if word.startswith("--"):
+        name, separator, value = word.partition("=")
+        return name, value if separator else None
+    return word[:2], word[2:] or None

@@ -1,0 +1,90 @@
+"""vm-list: the VMs, and how they are."""
+
+import sys
+import time
+
+from vmsilo.failure import EX_UNAVAILABLE, EX_USAGE, Failure, complain
+from vsock_cmd import arguments, vms
+from vsock_cmd.vms import Vm
+
+PROGRAM = "vm-list"
+USAGE = "usage: vm-list [--json]\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status 0: systemd answered, even if there is no VM."""
+    try:
+        given = arguments.parse(sys.argv[1:] if argv is None else argv, flags=("--json",), usage=USAGE)
+        if given.operands:
+            raise Failure("vm-list takes no names", code=EX_USAGE)
+        found = vms.assemble(vms.query(), time.clock_gettime(time.CLOCK_MONOTONIC))
+    except Failure as failure:
+        complain(PROGRAM, str(failure))
+        return failure.code
+    except OSError as error:
+        complain(PROGRAM, str(error))
+        return EX_UNAVAILABLE
+    if "--json" in given.options:
+        sys.stdout.write(as_json(found))
+    elif found:
+        sys.stdout.write(as_table(found))
+    else:
+        complain(PROGRAM, "no VM is configured, see vmsilo.toml(5)")
+    return 0
+
+
+def as_json(found: list[Vm]) -> str:
+    """An array with an object per VM; vm-list(1) describes the keys."""
+    import json  # the table does without
+
+    rounded = [vm._replace(uptime=None if vm.uptime is None else round(vm.uptime, 3)) for vm in found]
+    return json.dumps([vm._asdict() for vm in rounded], indent=1, ensure_ascii=False) + "\n"
+
+
+def as_table(found: list[Vm]) -> str:
+    """Aligned columns under a heading; the last one only where a VM has something to say."""
+    rows = [("NAME", "STATE", "HYPERVISOR", "MEMORY", "UPTIME", "")]
+    rows += [
+        (vm.name, vm.state, vm.hypervisor or "-", size(vm.memory), duration(vm.uptime), vm.message) for vm in found
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return "".join(_line(row, widths) for row in rows)
+
+
+def _line(row: tuple[str, ...], widths: list[int]) -> str:
+    name, state, hypervisor, memory, uptime, message = row
+    cells = [
+        name.ljust(widths[0]),
+        state.ljust(widths[1]),
+        hypervisor.ljust(widths[2]),
+        memory.rjust(widths[3]),
+        uptime.rjust(widths[4]),
+        message,
+    ]
+    return "  ".join(cells).rstrip() + "\n"
+
+
+def size(count: int | None) -> str:
+    """Bytes in binary units, such as ``1.5G``."""
+    if count is None:
+        return "-"
+    amount = float(count)
+    for unit in ("B", "K", "M"):
+        if amount < 1024:
+            return f"{amount:.0f}{unit}"
+        amount /= 1024
+    return f"{amount:.1f}G"
+
+
+def duration(seconds: float | None) -> str:
+    """The two largest units, such as ``3d 4h`` or ``5min 2s``."""
+    if seconds is None:
+        return "-"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}min {whole % 60}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60}min"
+    return f"{whole // 86400}d {whole % 86400 // 3600}h"

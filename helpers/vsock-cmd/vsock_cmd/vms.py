@@ -1,0 +1,115 @@
+"""The VMs that systemd knows. Nothing else is asked, and nothing is remembered."""
+
+from typing import NamedTuple
+
+from vmsilo import names
+from vmsilo.failure import EX_NOINPUT, Failure
+from vsock_cmd import plain, systemctl
+from vsock_cmd.systemctl import UnitState
+
+STATES = {
+    "active": "running",
+    "reloading": "running",
+    "refreshing": "running",
+    "activating": "starting",
+    "deactivating": "stopping",
+    "inactive": "stopped",
+    "failed": "failed",
+}
+
+_SOCKET_GLOB = names.command_socket_unit("*")
+
+
+class Vm(NamedTuple):
+    """One VM as the user sees it."""
+
+    name: str
+    state: str  # running | starting | stopping | stopped | failed | broken
+    hypervisor: str | None
+    memory: int | None  # bytes that the hypervisor uses now
+    uptime: float | None  # seconds since the guest was ready
+    message: str  # progress, or what is wrong
+
+
+def query() -> dict[str, UnitState]:
+    """The states of all VMs' units and command sockets. Raises OSError where systemd can't be asked."""
+    units = systemctl.unit_files([names.VM_UNIT_GLOB, _SOCKET_GLOB])
+    # The pattern adds VMs that run although their unit file is gone.
+    return systemctl.show([*units, names.VM_UNIT_GLOB])
+
+
+def assemble(states: dict[str, UnitState], now: float) -> list[Vm]:
+    """The VMs behind the states of query(), sorted by name; *now* is in seconds of CLOCK_MONOTONIC."""
+    found = {}
+    for unit, state in states.items():
+        name = names.vm_of_vm_unit(unit)
+        if name and state.known:
+            found[name] = _vm(name, state, complaint(states, name), now)
+    for unit in states:
+        name = unit.removeprefix(names.PREFIX).removesuffix(".socket")
+        message = complaint(states, name)
+        if message and name not in found:
+            found[name] = Vm(name, "broken", None, None, None, message)
+    return [found[name] for name in sorted(found)]
+
+
+def complaint(states: dict[str, UnitState], vm: str) -> str:
+    """What is wrong with the VM's file, or "" where nothing is; its socket says so."""
+    socket = states.get(names.command_socket_unit(vm))
+    return plain.line(names.message_of_description(socket.description) or "") if socket else ""
+
+
+def _vm(name: str, state: UnitState, complaint: str, now: float) -> Vm:
+    running = state.active in ("active", "reloading")
+    return Vm(
+        name=name,
+        state=STATES.get(state.active, state.active),
+        hypervisor=names.hypervisor_of_description(state.description),
+        memory=None if state.stopped else state.memory,
+        uptime=max(0.0, now - state.active_since / 1_000_000) if running else None,
+        message=complaint or _message(state),
+    )
+
+
+def _message(state: UnitState) -> str:
+    if state.load == "not-found":
+        return "runs although its file is gone"
+    if state.active in ("activating", "deactivating"):
+        return plain.line(state.status)
+    return reason(state) if state.active == "failed" else ""
+
+
+_RESULTS = {
+    "exit-code": "a program of it failed",
+    "signal": "a program of it was killed by a signal",
+    "core-dump": "a program of it crashed",
+    "oom-kill": "the host ran out of memory",
+    "timeout": "it took too long",
+    "start-limit-hit": "it failed too often in a short time",
+    "resources": "the host lacks something to start it",
+}
+
+
+def reason(state: UnitState) -> str:
+    """Why the unit failed: its own words, or systemd's."""
+    return plain.line(state.status) or _RESULTS.get(state.result, state.result)
+
+
+def chosen(wanted: list[str], states: dict[str, UnitState]) -> list[str]:
+    """The names *wanted*, each once; all VMs where none are. Raises Failure for the first that is no VM's."""
+    known = [vm.name for vm in assemble(states, now=0)]
+    for name in wanted:
+        if name not in known:
+            raise unknown(name, known)
+    return list(dict.fromkeys(wanted or known))
+
+
+def unknown(name: str, known: list[str]) -> Failure:
+    """What to say of a name that no VM has."""
+    if not names.is_vm_name(name):
+        return Failure(f"{plain.line(name)!r} can't be the name of a VM", names.VM_NAME_RULE, EX_NOINPUT)
+    from difflib import get_close_matches  # costs more than all the rest; only a typing error needs it
+
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "vm-list shows all"
+    return Failure(f"no VM is called {name!r}", hint, EX_NOINPUT)
