@@ -22,11 +22,14 @@ export PATH := $(if $(PATH),$(PATH):)/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/b
 export HOME := $(or $(HOME),/root)
 
 packages  = $(patsubst %/__init__.py,%,$(wildcard vmsilo/__init__.py generators/*/__init__.py helpers/*/*/__init__.py))
-helpers   = $(filter-out %/agent,$(shell find helpers -mindepth 2 -maxdepth 2 -type f -perm -100 | sort))
-commands  = $(filter helpers/%/vm-run helpers/%/vm-start helpers/%/vm-stop helpers/%/vm-shell helpers/%/vm-list \
-              helpers/%/vm-image,$(helpers))
-internals = $(filter-out $(commands),$(helpers))
+# Launchers: helpers that units start, the guest's agent, and all others are commands for people.
+launchers = $(shell find helpers -mindepth 2 -maxdepth 2 -type f -perm -100 | sort)
+agent     = helpers/vsock-cmd/agent
+internals = helpers/vm-launch/vm-launch helpers/vsock-cmd/vsock-cmd
+commands  = $(filter-out $(agent) $(internals),$(launchers))
 units     = $(wildcard units/*.slice units/*.target units/*.service units/*.socket)
+rules     = $(wildcard units/polkit/*.rules)
+completions = $(wildcard units/bash-completion/*)
 pages     = $(wildcard man/*.[1-8])
 VENV      = $(shell tests/deps --print-venv)
 
@@ -64,21 +67,25 @@ man:
 launcher = sed '1s|/usr/bin/python3|$(python)|; 3s|.*|sys.path.insert(0, "$(pkgdir)")|'
 
 install:
-	@set -e; \
+	@set -e; umask 022; \
 	put() { $(INSTALL) -D -m "$$1" "$$2" "$(DESTDIR)$$3"; }; \
-	tree() { (cd "$$1" && find . -type f ! -name '*.pyc' ! -name '.*') | sort | while read -r file; do \
-	    mode=644; [ ! -x "$$1/$$file" ] || mode=755; put $$mode "$$1/$$file" "$$2/$${file#./}"; done; }; \
+	tree() { (cd "$$1" && find . ! -name '*.pyc' ! -type d) | sort | while read -r file; do \
+	    if [ -L "$$1/$$file" ]; then \
+	        $(INSTALL) -d "$(DESTDIR)$$2/$${file%/*}"; ln -sfn "$$(readlink "$$1/$$file")" "$(DESTDIR)$$2/$$file"; \
+	    elif [ -x "$$1/$$file" ]; then put 755 "$$1/$$file" "$$2/$$file"; \
+	    else put 644 "$$1/$$file" "$$2/$$file"; fi; done; }; \
+	launch() { $(INSTALL) -d "$(DESTDIR)$$2"; $(launcher) "$$1" >"$(DESTDIR)$$2/$${1##*/}"; \
+	    chmod 755 "$(DESTDIR)$$2/$${1##*/}"; }; \
 	for package in $(packages); do tree $$package $(pkgdir)/$${package##*/}; done; \
 	sed -i 's|^LIBEXEC = .*|LIBEXEC = "$(helperdir)"|' "$(DESTDIR)$(pkgdir)/vmsilo/paths.py"; \
 	tree units/guest $(pkgdir)/guest; \
-	launch() { $(INSTALL) -d "$(DESTDIR)$$2"; $(launcher) "$$1" >"$(DESTDIR)$$2/$${1##*/}"; \
-	    chmod 755 "$(DESTDIR)$$2/$${1##*/}"; }; \
+	launch $(agent) $(pkgdir)/guest; \
 	for file in $(commands); do launch $$file $(bindir); done; \
 	for file in $(internals); do launch $$file $(helperdir); done; \
 	launch generators/vmsilo-generator $(generatordir); \
 	for file in $(units); do put 644 $$file $(unitdir)/$${file##*/}; done; \
-	for file in $(wildcard units/polkit/*.rules); do put 644 $$file $(polkitdir)/$${file##*/}; done; \
-	for file in $(wildcard units/bash-completion/*); do put 644 $$file $(completiondir)/$${file##*/}; done; \
+	for file in $(rules); do put 644 $$file $(polkitdir)/$${file##*/}; done; \
+	for file in $(completions); do put 644 $$file $(completiondir)/$${file##*/}; done; \
 	for file in $(pages); do put 644 $$file $(mandir)/man$${file##*.}/$${file##*/}; done; \
 	for file in README.md CHANGELOG.md LICENSE; do put 644 $$file $(docdir)/$$file; done; \
 	$(python) -I -m compileall -q $(if $(DESTDIR),-s "$(DESTDIR)" -p /) "$(DESTDIR)$(pkgdir)"
@@ -88,8 +95,8 @@ uninstall:
 	rm -f $(foreach file,$(notdir $(commands)),"$(DESTDIR)$(bindir)/$(file)") \
 	    "$(DESTDIR)$(generatordir)/vmsilo-generator" \
 	    $(foreach file,$(notdir $(units)),"$(DESTDIR)$(unitdir)/$(file)") \
-	    $(foreach file,$(notdir $(wildcard units/polkit/*.rules)),"$(DESTDIR)$(polkitdir)/$(file)") \
-	    $(foreach file,$(notdir $(wildcard units/bash-completion/*)),"$(DESTDIR)$(completiondir)/$(file)") \
+	    $(foreach file,$(notdir $(rules)),"$(DESTDIR)$(polkitdir)/$(file)") \
+	    $(foreach file,$(notdir $(completions)),"$(DESTDIR)$(completiondir)/$(file)") \
 	    $(foreach file,$(pages),"$(DESTDIR)$(mandir)/man$(lastword $(subst ., ,$(file)))/$(notdir $(file))")
 
 clean:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab import cache, kvm, tree
@@ -14,8 +15,11 @@ from lab.host import Failed, Host
 BOOT_PATIENCE = 120.0  # seconds; an idle machine takes three
 
 
-def boot(images: dict[str, Path]) -> Host:
-    """A running lab, with the image bundles *images* in its image directory by these names."""
+def boot(images: Mapping[str, Path], files: Mapping[str, str]) -> Host:
+    """A running lab, with the image bundles *images* in its image directory by these names.
+
+    *files*, texts by absolute path, are in place before systemd starts.
+    """
     host_tree = tree.build()
     if os.geteuid() != 0:
         raise Failed("the lab makes namespaces and mounts, so it needs root (VMSILO_SKIP_LAB=1 leaves it out)")
@@ -27,6 +31,7 @@ def boot(images: dict[str, Path]) -> Host:
         "tree": str(host_tree),
         "images": {name: str(path) for name, path in images.items()},
         "install": ["make", "-s", "-C", str(cache.ROOT), "install", "python=/usr/bin/python3", "prefix=/usr"],
+        "files": dict(files),
         "kvm": kvm.works(host_tree, next(iter(images.values()), None)),
         "console": str(console),
     }

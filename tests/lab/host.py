@@ -158,9 +158,7 @@ class Host:
         except subprocess.TimeoutExpired:
             process.stop()
             out, err = process.popen.communicate()
-            raise Failed(
-                f"{shlex.join(argv)} took more than {timeout} s\n{_shown(out)}\n{_shown(err)}"
-            ) from None
+            raise Failed(f"{shlex.join(argv)} took more than {timeout} s\n{_shown(out)}\n{_shown(err)}") from None
         except BaseException:
             process.stop()
             raise

@@ -3,8 +3,8 @@
 
     supervise.py SETTINGS        (JSON, see Settings)
 
-Prints ``leader PID`` when systemd has been started. Ends the lab when standard input ends, which it also does when the
-process at its other end is killed. The lab's init is killed with this process, every process of the lab with its
+Prints ``leader PID`` when systemd has been started. Ends the lab when standard input ends, which it also does when
+the process at its other end is killed. The lab's init is killed with this process, every process of the lab with its
 init, and every mount with the last process: only the lab's control groups need removing, and those of a lab whose
 supervisor was killed are removed by the next one.
 """
@@ -45,6 +45,7 @@ class Settings(NamedTuple):
     tree: str
     images: dict[str, str]  # name: directory of the bundle
     install: list[str]  # command that installs the project; gets DESTDIR=... as its last argument
+    files: dict[str, str]  # absolute path: text; there when the lab boots
     kvm: bool
     console: str  # file for what the lab's console prints
 
@@ -157,6 +158,11 @@ def main() -> int:
     if installed.returncode:
         sys.stdout.buffer.write(b"make install failed:\n" + installed.stdout)
         return 1
+
+    for path, text in settings.files.items():
+        os.makedirs(os.path.dirname(f"{settings.place}/project{path}"), exist_ok=True)
+        with open(f"{settings.place}/project{path}", "w", encoding="utf-8") as file:
+            file.write(text)
 
     group = make_group(settings.place + "/cgroup")
     console, terminal = pty.openpty()

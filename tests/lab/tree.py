@@ -61,10 +61,12 @@ rm -f "$1/etc/machine-id" "$1/var/lib/dbus/machine-id" "$1/etc/resolv.conf"
 mkdir -p "$1/var/lib/vmsilo/images" "$1/etc/vmsilo.d"
 mkdir -p "$1/etc/systemd/journald.conf.d"
 printf '[Journal]\\nStorage=volatile\\nRateLimitBurst=0\\n' >"$1/etc/systemd/journald.conf.d/lab.conf"
-systemctl --root="$1" mask --quiet apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer man-db.timer \
-    \
-    e2scrub_all.timer fstrim.timer podman.socket podman-auto-update.timer podman-restart.service netavark-dhcp-proxy.socket \
-    console-getty.service sys-kernel-debug.mount sys-kernel-tracing.mount
+for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer man-db.timer e2scrub_all.timer fstrim.timer \
+    podman.socket podman-auto-update.timer podman-restart.service netavark-dhcp-proxy.socket console-getty.service \
+    sys-kernel-debug.mount sys-kernel-tracing.mount
+do
+    ln -sf /dev/null "$1/etc/systemd/system/$unit"
+done
 """
 
 _COMMAND = (
