@@ -1,0 +1,70 @@
+"""ExecStartPost=: let the guest run, and wait until it says that it is ready."""
+
+import os
+import sys
+import time
+
+from vm_launch import console, ready
+from vm_launch.running import Running, running
+from vmsilo.failure import EX_TEMPFAIL, EX_UNAVAILABLE, Failure
+from vmsilo.notify import notify
+
+
+def boot(path: str) -> int:
+    """Boot the VM that was started from the plan at *path*.
+
+    Raises Failure if the guest is not ready in time, or its hypervisor ends before.
+    """
+    vm = running(path, seconds=0)
+    plan = vm.plan
+    deadline = time.monotonic() + plan.start_timeout
+    vm = vm._replace(target=vm.target._replace(deadline=deadline))
+    # The guest may be quick: listen before it runs.
+    listener = ready.listen_hybrid(plan.vsock) if plan.vsock else ready.listen_kernel(plan.cid)
+    try:
+        let_run(vm)
+        outcome = ready.wait(
+            listener,
+            cid=None if plan.vsock else plan.cid,
+            process=vm.process,
+            deadline=deadline,
+            progress=lambda unit: notify(f"STATUS=booting: {unit}"),
+        )
+    finally:
+        listener.close()
+        if plan.vsock:
+            ready.remove(ready.hybrid_address(plan.vsock))
+    match outcome:
+        case ready.Outcome.READY:
+            notify("STATUS=ready")
+            return os.EX_OK
+        case ready.Outcome.DIED:
+            raise died(vm)
+        case ready.Outcome.LATE:
+            print_console(plan.run_dir)
+            raise Failure(
+                f"the guest was not ready after {plan.start_timeout} s", "see its last console lines", EX_TEMPFAIL
+            )
+
+
+def let_run(vm: Running) -> None:
+    """Let the guest run. Raises Failure, which names the hypervisor's end where that is the cause."""
+    try:
+        vm.hypervisor.boot(vm.target)
+    except Failure:
+        if vm.has_ended():
+            raise died(vm) from None
+        raise
+
+
+def died(vm: Running) -> Failure:
+    print_console(vm.plan.run_dir)
+    return Failure(f"{vm.hypervisor.name} ended before the guest was ready", "see its messages", EX_UNAVAILABLE)
+
+
+def print_console(run_dir: str) -> None:
+    """Print the end of the guest's console, if it said anything."""
+    lines = console.last_lines(run_dir)
+    if lines:
+        sys.stderr.write("\n".join(["the guest's console ends with:", *("| " + line for line in lines)]) + "\n")
+        sys.stderr.flush()

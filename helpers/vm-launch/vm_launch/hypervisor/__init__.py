@@ -1,0 +1,92 @@
+"""Hypervisors, each a module of its own.
+
+Each says how it is started (a pure function of the plan and what only start time knows), how its guest is let
+run, how the power button is pressed, and what its exit status means. Nothing outside asks which one it is,
+beyond the few constants of Traits.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from vmsilo.failure import EX_CONFIG, Failure
+from vmsilo.plan import Plan
+
+
+class Drive(NamedTuple):
+    """A block device of the guest."""
+
+    serial: str  # the guest finds it under this name; at most 20 bytes
+    path: str
+    format: str  # raw | qcow2
+    device: bool  # *path* is a block device, not a file
+    readonly: bool
+    direct: bool
+    sparse: bool
+    block_size: int  # bytes; 0: the hypervisor's own default
+
+
+class Start(NamedTuple):
+    """What only start time knows."""
+
+    binary: str
+    kernel: str
+    initramfs: str
+    cmdline: str
+    drives: tuple[Drive, ...]
+    oem_strings: tuple[str, ...]  # SMBIOS type 11
+    oem_files: tuple[str, ...]  # the same, each in a file, for the hypervisor that reads files
+    control: int  # descriptor of the listening control socket
+    kvm: bool  # usable
+    vsock: int  # descriptor of the kernel's or the user-space vsock device; -1: the hypervisor sees to it
+    kernel_vsock: bool
+    landlock: bool  # the host's kernel has it
+
+
+class Target(NamedTuple):
+    """A running hypervisor, to someone who wants to tell it something."""
+
+    binary: str
+    socket: str  # path of its control socket
+    config: str  # path of the VM's configuration, for the hypervisor that takes one
+    deadline: float  # of time.monotonic()
+
+
+class Traits(NamedTuple):
+    """One hypervisor."""
+
+    name: str
+    binaries: tuple[str, ...]  # the first that is found in PATH
+    needs_kvm: bool
+    serves_vsock: bool  # makes the hybrid socket itself
+    user_space_vsock: bool  # can use a vhost-user vsock device
+    reads_oem_files: bool  # takes SMBIOS strings from files
+    reads_terminal: bool  # takes console input only from a terminal
+    landlock: bool  # can confine itself with it
+    packet_socket: bool  # its control socket is of type SOCK_SEQPACKET
+    argv: Callable[[Plan, Start], list[str]]
+    config: Callable[[Plan, Start], str]  # text of the VM's configuration, "" for none
+    boot: Callable[[Target], None]
+    press_power_button: Callable[[Target], None]
+    explain: Callable[[int], str]
+
+
+def find(name: str) -> Traits:
+    """The hypervisor called *name* in plans."""
+    match name:
+        case "qemu":
+            from vm_launch.hypervisor import qemu
+
+            return qemu.TRAITS
+        case "cloud-hypervisor":
+            from vm_launch.hypervisor import cloud_hypervisor
+
+            return cloud_hypervisor.TRAITS
+        case "crosvm":
+            from vm_launch.hypervisor import crosvm
+
+            return crosvm.TRAITS
+    raise Failure(f"there is no hypervisor {name!r}", code=EX_CONFIG)
+
+
+def no_config(_plan: Plan, _start: Start) -> str:
+    return ""

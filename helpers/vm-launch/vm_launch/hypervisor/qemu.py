@@ -1,0 +1,166 @@
+"""QEMU, an x86-64 PC of type q35 with PCI devices only.
+
+Options and QMP commands are those of qemu(1) and of QEMU's QMP reference; all are known to QEMU 7.2 and later.
+"""
+
+import json
+
+from vm_launch.hypervisor import Drive, Start, Target, Traits, no_config
+from vm_launch.qmp import Monitor
+from vmsilo.failure import EX_CONFIG, Failure
+from vmsilo.plan import Plan
+
+# Without these the board has devices that no guest of ours needs and every guest could attack. The user's own
+# properties follow, so they win.
+_PC_PROPERTIES = ("sata=off", "smbus=off", "hpet=off", "vmport=off")
+
+_SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+# QEMU has no log levels, only things it can log (-d help): messages of its own always go to standard error.
+_LOG_ITEMS = {
+    "error": "",
+    "warn": "",
+    "info": "",
+    "debug": "guest_errors,unimp",
+    "trace": "guest_errors,unimp,cpu_reset,trace:virtio_set_status,trace:vhost_dev_start,trace:pci_cfg_write",
+}
+
+
+def argv(plan: Plan, start: Start) -> list[str]:
+    """The command line. The guest waits: nothing of it has run when QEMU is ready for commands."""
+    kind, accelerator, properties = read_machine(plan.machine, kvm=start.kvm)
+    line = [
+        start.binary,
+        *("-name", f"guest={escape(plan.vm)},debug-threads=on"),
+        *("-nodefaults", "-no-user-config", "-S"),
+        *("-display", "none", "-nic", "none"),
+        *("-machine", ",".join([kind, *_board(kind), *properties, "memory-backend=mem0"])),
+        *("-accel", accelerator),
+        *("-cpu", "host" if accelerator == "kvm" else "max"),
+        *("-smp", f"cpus={plan.cpus}"),
+        *("-m", f"size={plan.memory}M"),
+        # Shared, since user-space devices such as vsock work in this memory too.
+        *("-object", _json(qom_type="memory-backend-memfd", id="mem0", size=plan.memory << 20, share=True)),
+        *("-chardev", f"socket,id=qmp,fd={start.control},server=on,wait=off"),
+        *("-mon", "chardev=qmp,mode=control"),
+        *("-chardev", f"pipe,id=console,path={escape(plan.run_dir)}/console"),
+        *("-serial", "chardev:console"),
+        *("-kernel", start.kernel),
+        *("-initrd", start.initramfs),
+        *("-append", start.cmdline),
+    ]
+    for path in start.oem_files:
+        line += ["-smbios", f"type=11,path={escape(path)}"]
+    for index, drive in enumerate(start.drives):
+        line += _drive(f"disk{index}", drive)
+    line += ["-object", _json(qom_type="rng-builtin", id="rng0")]
+    line += ["-device", _json(driver="virtio-rng-pci", rng="rng0")]
+    line += _vsock(plan, start)
+    # A guest that panics ends QEMU with status 1, so the unit fails instead of standing there dead.
+    line += ["-device", _json(driver="pvpanic-pci"), "-action", "panic=exit-failure"]
+    if plan.sandbox:
+        line += ["-sandbox", _SANDBOX]
+    if _LOG_ITEMS[plan.log_level]:
+        line += ["-d", _LOG_ITEMS[plan.log_level]]
+    return line + list(plan.extra_args)
+
+
+def read_machine(machine: str, *, kvm: bool) -> tuple[str, str, list[str]]:
+    """Type, accelerator and remaining properties of the -machine value *machine*.
+
+    The accelerator is the first that *machine* names and that is usable, or the best usable one. Raises Failure if
+    none is, or if the machine has no SMBIOS to carry credentials.
+    """
+    kind, *properties = _split(machine)
+    if kind == "microvm":
+        raise Failure("qemu.machine: a microvm has no SMBIOS, which carries the guest's credentials", code=EX_CONFIG)
+    wanted = [word for item in properties if item.startswith("accel=") for word in item[6:].split(":")]
+    for accelerator in wanted or ["kvm", "tcg"]:
+        if accelerator != "kvm" or kvm:
+            return kind, accelerator, [item for item in properties if not item.startswith("accel=")]
+    raise Failure("qemu.machine asks for KVM alone, and /dev/kvm can't be used", "drop accel=kvm", EX_CONFIG)
+
+
+def escape(value: str) -> str:
+    """*value* inside a QEMU option, where a comma would start the next property."""
+    return value.replace(",", ",,")
+
+
+def boot(target: Target) -> None:
+    with Monitor(target.socket, target.deadline) as monitor:
+        monitor.execute("cont")
+
+
+def press_power_button(target: Target) -> None:
+    with Monitor(target.socket, target.deadline) as monitor:
+        monitor.execute("system_powerdown")
+
+
+def explain(status: int) -> str:
+    if status == 1:
+        return "the guest panicked, or QEMU could not start or go on: see its messages"
+    return f"QEMU ended with status {status}"
+
+
+def _split(value: str) -> list[str]:
+    """The properties of a QEMU option, still escaped."""
+    return [item.replace("\0", ",,") for item in value.replace(",,", "\0").split(",")]
+
+
+def _board(kind: str) -> tuple[str, ...]:
+    return _PC_PROPERTIES if kind == "q35" or kind.startswith("pc-q35-") else ()
+
+
+def _drive(node: str, drive: Drive) -> list[str]:
+    blockdev = {
+        "driver": drive.format,
+        "node-name": node,
+        "read-only": drive.readonly,
+        "discard": "unmap" if drive.sparse else "ignore",
+        "cache": {"direct": drive.direct},
+        "file": {
+            "driver": "host_device" if drive.device else "file",
+            "filename": drive.path,
+            "read-only": drive.readonly,
+            "discard": "unmap" if drive.sparse else "ignore",
+            "cache": {"direct": drive.direct},
+        },
+    }
+    device = {"driver": "virtio-blk-pci", "drive": node, "serial": drive.serial, "discard": drive.sparse}
+    if drive.block_size:
+        device |= {"logical_block_size": drive.block_size, "physical_block_size": drive.block_size}
+    return ["-blockdev", json.dumps(blockdev), "-device", json.dumps(device)]
+
+
+def _vsock(plan: Plan, start: Start) -> list[str]:
+    if start.kernel_vsock:
+        device = {"driver": "vhost-vsock-pci", "guest-cid": plan.cid, "vhostfd": str(start.vsock)}
+        return ["-device", json.dumps(device)]
+    # The device was given the context id when it was started.
+    return [
+        *("-chardev", f"socket,id=vsock,fd={start.vsock}"),
+        *("-device", _json(driver="vhost-user-vsock-pci", chardev="vsock")),
+    ]
+
+
+def _json(**properties: object) -> str:
+    """Properties in QEMU's JSON form, which needs no escaping. (``qom_type`` stands for ``qom-type``.)"""
+    return json.dumps({key.replace("_", "-"): value for key, value in properties.items()})
+
+
+TRAITS = Traits(
+    name="qemu",
+    binaries=("qemu-system-x86_64", "/usr/libexec/qemu-kvm"),
+    needs_kvm=False,
+    serves_vsock=False,
+    user_space_vsock=True,
+    reads_oem_files=True,
+    reads_terminal=False,
+    landlock=False,
+    packet_socket=False,
+    argv=argv,
+    config=no_config,
+    boot=boot,
+    press_power_button=press_power_button,
+    explain=explain,
+)

@@ -1,0 +1,64 @@
+"""The command line of vm-launch(8)."""
+
+import sys
+
+from vmsilo.failure import EX_CONFIG, EX_USAGE, Failure, complain
+from vmsilo.notify import notify
+
+USAGE = """\
+usage: vm-launch start PLAN         become the hypervisor, paused
+       vm-launch boot PLAN          let the guest run and wait until it is ready
+       vm-launch stop PLAN          press the power button and wait
+       vm-launch explain HYPERVISOR say why the hypervisor ended, from the environment of ExecStopPost=
+       vm-launch refuse MESSAGE...  say why the VM can't start
+"""
+
+
+def refuse(lines: list[str]) -> int:
+    """Fail with a message that was decided when the units were made."""
+    sys.stderr.write("\n".join(lines) + "\n")
+    notify("STATUS=" + one_line(lines[0]))
+    return EX_CONFIG
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if argv is None else argv
+    if len(arguments) < 2:
+        sys.stderr.write(USAGE)
+        return EX_USAGE
+    try:
+        return run(arguments[0], arguments[1:])
+    except Failure as failure:
+        complain("vm-launch", str(failure))
+        notify("STATUS=" + one_line(str(failure)))
+        return failure.code
+
+
+def run(verb: str, operands: list[str]) -> int:
+    # Each verb loads only what it needs: this program stands in the way of every start.
+    match verb, operands:
+        case "start", [plan]:
+            from vm_launch.start import start
+
+            start(plan)
+        case "boot", [plan]:
+            from vm_launch.boot import boot
+
+            return boot(plan)
+        case "stop", [plan]:
+            from vm_launch.stop import stop
+
+            return stop(plan)
+        case "explain", [hypervisor]:
+            from vm_launch.stop import explain
+
+            return explain(hypervisor)
+        case "refuse", lines:
+            return refuse(lines)
+        case _:
+            sys.stderr.write(USAGE)
+            return EX_USAGE

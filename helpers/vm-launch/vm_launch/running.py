@@ -1,0 +1,73 @@
+"""A VM that has been started: its plan, its hypervisor's process, its control socket."""
+
+import os
+import select
+import time
+from typing import NamedTuple
+
+from vm_launch.hypervisor import Target, Traits, find
+from vmsilo import plan as plans
+from vmsilo.failure import EX_CONFIG, EX_NOINPUT, EX_UNAVAILABLE, Failure
+
+CONTROL = "control.socket"  # in the runtime directory
+CONFIG = "vm.json"
+
+
+class Running(NamedTuple):
+    plan: plans.Plan
+    hypervisor: Traits
+    target: Target
+    process: int  # pidfd of the hypervisor; -1 if unknown
+
+    def has_ended(self, within: float = 0) -> bool:
+        """Whether the hypervisor has ended, or does within so many seconds."""
+        if self.process < 0:
+            return False
+        poll = select.poll()
+        poll.register(self.process, select.POLLIN)
+        return bool(poll.poll(within * 1000))
+
+
+def read_plan(path: str) -> plans.Plan:
+    """The plan in file *path*."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return plans.loads(file.read())
+    except FileNotFoundError:
+        raise Failure(f"there is no plan {path}", code=EX_NOINPUT) from None
+    except OSError as error:
+        raise Failure(f"cannot read {path}: {error.strerror}", code=EX_NOINPUT) from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise Failure(f"{path}: {error}", code=EX_CONFIG) from None
+
+
+def find_binary(hypervisor: Traits) -> str:
+    """The path of the hypervisor's program. Raises Failure if it is not installed."""
+    directories = os.get_exec_path()
+    for name in hypervisor.binaries:
+        for directory in directories:
+            path = os.path.join(directory, name)  # an absolute name stays what it is
+            if os.access(path, os.X_OK) and os.path.isfile(path):
+                return path
+    raise Failure(f"{hypervisor.binaries[0]} is not installed", "looked in " + ":".join(directories), EX_UNAVAILABLE)
+
+
+def running(path: str, *, seconds: float) -> Running:
+    """The VM that was started from the plan at *path*; what is said to it has to be done in *seconds*."""
+    plan = read_plan(path)
+    hypervisor = find(plan.hypervisor)
+    target = Target(
+        binary=find_binary(hypervisor),
+        socket=os.path.join(plan.run_dir, CONTROL),
+        config=os.path.join(plan.run_dir, CONFIG),
+        deadline=time.monotonic() + seconds,
+    )
+    return Running(plan, hypervisor, target, _main_process())
+
+
+def _main_process() -> int:
+    """A pidfd of the unit's main process, which systemd names in the environment."""
+    try:
+        return os.pidfd_open(int(os.environ["MAINPID"]))
+    except (KeyError, ValueError, ProcessLookupError):
+        return -1

@@ -1,0 +1,330 @@
+"""ExecStart=: prepare what only start time can, then become the hypervisor."""
+
+import os
+import signal
+import socket
+import stat
+import time
+from binascii import b2a_base64
+from typing import NamedTuple, NoReturn
+
+from vm_launch import bundle, console, overlay
+from vm_launch.hypervisor import Drive, Start, Traits, find
+from vm_launch.running import CONFIG, CONTROL, find_binary, read_plan
+from vmsilo import paths, ports
+from vmsilo import plan as plans
+from vmsilo.failure import EX_CONFIG, EX_NOINPUT, EX_NOPERM, EX_OSERR, EX_TEMPFAIL, EX_UNAVAILABLE, Failure, complain
+from vmsilo.notify import notify
+from vmsilo.plan import Credential, Disk, Plan
+
+KVM = "/dev/kvm"
+ROOT_SERIAL = "vmsilo-root"
+OVERLAY_SERIAL = "vmsilo-overlay"
+
+# Linux on x86 cuts its command line off there without a word (COMMAND_LINE_SIZE, with the final NUL).
+CMDLINE_MAX = 2047
+
+_DEVICE_SECONDS = 10.0  # that the user-space vsock device may take to appear
+_DEVICE_POLL = 0.01
+
+
+class Vsock(NamedTuple):
+    """How the guest's vsock is carried."""
+
+    descriptor: int  # for the hypervisor; -1: it opens what it needs
+    kernel: bool
+
+
+def start(path: str) -> NoReturn:
+    """Start the VM of the plan at *path*, paused. Returns only by raising Failure."""
+    plan = read_plan(path)
+    hypervisor = find(plan.hypervisor)
+    notify(f"STATUS=starting {hypervisor.name}")
+    try:
+        ready = prepare(plan, hypervisor)
+    except OSError as error:
+        raise Failure(f"cannot prepare {plan.run_dir}: {error}", code=EX_OSERR) from None
+    line = hypervisor.argv(plan, ready)
+    # ExecStartPost= begins at this message, so all it needs has to be there by now.
+    notify("READY=1", "STATUS=booting")
+    become(line)
+
+
+def prepare(plan: Plan, hypervisor: Traits) -> Start:
+    """Check and make everything. Descriptors that the hypervisor inherits are left inheritable."""
+    image = bundle.read(plan.image)
+    binary = find_binary(hypervisor)
+    kvm = kvm_usable(hypervisor)
+    kernel = readable(plan.kernel or image.kernel, "kernel")
+    initramfs = readable(plan.initramfs or image.initramfs, "initramfs")
+    parameters = cmdline(image.cmdline, plan)
+    drives = make_drives(plan, image)
+    vsock = open_vsock(plan, hypervisor)
+    strings = oem_strings(plan, kernel_vsock=vsock.kernel)
+    make_console(plan, hypervisor)
+    ready = Start(
+        binary=binary,
+        kernel=kernel,
+        initramfs=initramfs,
+        cmdline=parameters,
+        drives=drives,
+        oem_strings=strings,
+        oem_files=tuple(memory_file(text) for text in strings) if hypervisor.reads_oem_files else (),
+        control=listen(os.path.join(plan.run_dir, CONTROL), packets=hypervisor.packet_socket),
+        kvm=kvm,
+        vsock=vsock.descriptor,
+        kernel_vsock=vsock.kernel,
+        landlock=hypervisor.landlock and landlock_there(),
+    )
+    config = hypervisor.config(plan, ready)
+    if config:
+        write(os.path.join(plan.run_dir, CONFIG), config)
+    # Everybody else learns from the running plan which vsock it became.
+    running = plan._replace(vsock="") if vsock.kernel else plan
+    write(os.path.join(plan.run_dir, paths.RUNNING_PLAN), plans.dumps(running))
+    return ready
+
+
+def kvm_usable(hypervisor: Traits) -> bool:
+    """Whether KVM can be opened. Raises Failure if *hypervisor* can't do without."""
+    try:
+        os.close(os.open(KVM, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        reason = f"cannot open {KVM}: {error.strerror}"
+        if hypervisor.needs_kvm:
+            raise Failure(reason, f"{hypervisor.name} needs KVM; qemu works without", EX_UNAVAILABLE) from None
+        complain("vm-launch", f"{reason}: emulating the processor, which is slow")
+        return False
+    return True
+
+
+def readable(path: str, what: str) -> str:
+    """*path*. Raises Failure if it can't be read."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise cannot_open(path, what, "reading", error) from None
+    return path
+
+
+def cannot_open(path: str, what: str, purpose: str, error: OSError) -> Failure:
+    """The failure to open *path*, with its owner and mode if that is what keeps us out."""
+    message = f"cannot open the {what} {path} for {purpose}: {error.strerror}"
+    if not isinstance(error, PermissionError):
+        return Failure(message, code=EX_NOINPUT)
+    try:
+        found = os.stat(path)
+    except OSError:
+        return Failure(message, f"this VM runs as {user_name(os.geteuid())}", EX_NOPERM)
+    owner = f"{user_name(found.st_uid)}, group {group_name(found.st_gid)}, mode {stat.S_IMODE(found.st_mode):04o}"
+    return Failure(message, f"owner {owner}; this VM runs as {user_name(os.geteuid())}", EX_NOPERM)
+
+
+def user_name(uid: int) -> str:
+    import pwd  # only messages of failures need names
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def group_name(gid: int) -> str:
+    import grp
+
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def cmdline(image: str, plan: Plan) -> str:
+    """The kernel's command line. Later parameters win in most of the kernel, so the user's come after the image's."""
+    line = " ".join([image, *plan.kernel_params, f"vmsilo.overlay={plan.overlay.type}"]).strip()
+    size = len(line.encode())
+    if size > CMDLINE_MAX:
+        raise Failure(f"kernel command line of {size} bytes, Linux takes {CMDLINE_MAX}", "kernelParams", EX_CONFIG)
+    return line
+
+
+def make_drives(plan: Plan, image: bundle.Bundle) -> tuple[Drive, ...]:
+    """The root, which is the guest's first disk, and the overlay if it is a disk."""
+    root = plan.root or Disk(image.root, readonly=True)
+    drives = [open_drive(root)]
+    if plan.overlay.type == "raw":
+        drives.append(overlay_drive(plan))
+    return tuple(drives)
+
+
+def open_drive(disk: Disk) -> Drive:
+    """The drive of *disk*, checked as far as opening it tells."""
+    flags = os.O_RDONLY if disk.readonly else os.O_RDWR
+    purpose = "reading" if disk.readonly else "reading and writing"
+    try:
+        descriptor = os.open(disk.path, flags | os.O_CLOEXEC)
+    except OSError as error:
+        raise cannot_open(disk.path, "root disk", purpose, error) from None
+    mode = os.fstat(descriptor).st_mode
+    os.close(descriptor)
+    if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+        raise Failure(f"the root disk {disk.path} is neither a file nor a block device", code=EX_CONFIG)
+    return Drive(
+        serial=disk.id or ROOT_SERIAL,
+        path=disk.path,
+        format=disk.format,
+        device=stat.S_ISBLK(mode),
+        readonly=disk.readonly,
+        direct=disk.direct,
+        sparse=disk.sparse,
+        block_size=disk.block_size,
+    )
+
+
+def overlay_drive(plan: Plan) -> Drive:
+    """A fresh disposable disk."""
+    directory = os.environ.get("STATE_DIRECTORY") or f"{paths.STATE}/{plan.vm}"
+    descriptor = overlay.create(directory, plan.overlay.size)
+    left = overlay.room(directory)
+    if left < plan.overlay.size:
+        complain(
+            "vm-launch",
+            f"the overlay may grow to {plan.overlay.size >> 20} MiB, but {directory} has {left >> 20} MiB left",
+        )
+    return Drive(
+        serial=OVERLAY_SERIAL,
+        path=inherited(descriptor),
+        format="raw",
+        device=False,
+        readonly=False,
+        direct=False,
+        sparse=True,  # what the guest discards, the host gets back
+        block_size=0,
+    )
+
+
+def open_vsock(plan: Plan, hypervisor: Traits) -> Vsock:
+    """Find out who carries the guest's vsock. Raises Failure if nobody does."""
+    if hypervisor.serves_vsock:
+        return Vsock(-1, kernel=False)
+    try:
+        descriptor = os.open(paths.KERNEL_VSOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if not hypervisor.user_space_vsock:
+            raise Failure(
+                f"there is no {paths.KERNEL_VSOCK}, which {hypervisor.name} needs",
+                "modprobe vhost_vsock",
+                EX_UNAVAILABLE,
+            ) from None
+        return Vsock(inheritable(connect_device(paths.device_vsock(plan.vm))), kernel=False)
+    except OSError as error:
+        raise Failure(f"cannot open {paths.KERNEL_VSOCK}: {error.strerror}", code=EX_NOPERM) from None
+    if not hypervisor.user_space_vsock:  # it opens the device itself
+        os.close(descriptor)
+        return Vsock(-1, kernel=True)
+    return Vsock(inheritable(descriptor), kernel=True)
+
+
+def connect_device(path: str) -> int:
+    """A connection to the user-space vsock device, which its own unit starts at about this moment.
+
+    The hypervisor gets it connected, because QEMU gives up at once if nobody listens yet.
+    """
+    deadline = time.monotonic() + _DEVICE_SECONDS
+    device = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    while True:
+        try:
+            device.connect(path)
+            return device.detach()
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            if time.monotonic() >= deadline:
+                raise Failure(
+                    f"no user-space vsock device at {path}: {error.strerror}",
+                    "is vhost-device-vsock running?",
+                    EX_TEMPFAIL,
+                ) from None
+        except OSError as error:
+            raise Failure(f"cannot connect to the vsock device at {path}: {error.strerror}", code=EX_NOPERM) from None
+        time.sleep(_DEVICE_POLL)
+
+
+def oem_strings(plan: Plan, *, kernel_vsock: bool) -> tuple[str, ...]:
+    """The guest's system credentials as SMBIOS strings (systemd.system-credentials(7))."""
+    port = ports.kernel_ready(plan.cid) if kernel_vsock else ports.READY
+    address = Credential("vmm.notify_socket", f"vsock-stream:{ports.HOST_CID}:{port}")
+    return tuple(oem_string(credential) for credential in (*plan.credentials, address))
+
+
+def oem_string(credential: Credential) -> str:
+    # Binary in every case: an SMBIOS string holds neither an empty value nor a NUL.
+    value = b2a_base64(credential.value.encode(), newline=False).decode()
+    return f"io.systemd.credential.binary:{credential.name}={value}"
+
+
+def memory_file(text: str) -> str:
+    """The path of an inheritable file that holds *text*: an argument would show it to every user of the host."""
+    descriptor = os.memfd_create("vmsilo-credential", os.MFD_CLOEXEC)
+    with os.fdopen(descriptor, "wb", closefd=False) as file:
+        file.write(text.encode())
+    return inherited(descriptor)
+
+
+def make_console(plan: Plan, hypervisor: Traits) -> None:
+    """Make the console's files, and what of them the hypervisor inherits."""
+    if not hypervisor.reads_terminal:
+        inheritable(console.make(plan.run_dir))
+        return
+    reader, line = console.make_terminal(plan.run_dir)
+    inheritable(line)
+    os.dup2(reader, 0)
+    os.dup2(console.open_log(plan.run_dir), 1)
+
+
+def listen(path: str, *, packets: bool) -> int:
+    """An inheritable socket that listens at *path*, for the hypervisor to take commands from."""
+    kind = socket.SOCK_SEQPACKET if packets else socket.SOCK_STREAM
+    listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_CLOEXEC)
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    listener.bind(path)
+    os.chmod(path, 0o600)
+    listener.listen(16)
+    return inheritable(listener.detach())
+
+
+def landlock_there() -> bool:
+    """Whether the kernel has Landlock (landlock_create_ruleset(2): asking for its version)."""
+    import ctypes
+
+    create_ruleset, version = 444, 1
+    found: int = ctypes.CDLL(None).syscall(create_ruleset, None, 0, version)
+    return found > 0
+
+
+def inheritable(descriptor: int) -> int:
+    os.set_inheritable(descriptor, True)  # noqa: FBT003
+    return descriptor
+
+
+def inherited(descriptor: int) -> str:
+    """The path under which the hypervisor finds *descriptor*."""
+    return f"/proc/self/fd/{inheritable(descriptor)}"
+
+
+def write(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def become(line: list[str]) -> NoReturn:
+    """Execute *line* in place of this process."""
+    # Python ignores these, and that would be inherited.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
+    try:
+        os.execve(line[0], line, environment)
+    except OSError as error:
+        raise Failure(f"cannot execute {line[0]}: {error.strerror}", code=EX_OSERR) from None

@@ -1,0 +1,62 @@
+"""ExecStop=: ask the guest to power off. ExecStopPost=: say why the hypervisor ended."""
+
+import os
+
+from vm_launch.hypervisor import find
+from vm_launch.running import running
+from vmsilo.failure import Failure, complain
+from vmsilo.notify import notify
+
+# A hypervisor that takes longer to hear of the button would not do anything for it either.
+_ANSWER_SECONDS = 5.0
+
+
+def stop(path: str) -> int:
+    """Press the power button and wait for the hypervisor's end, at most the plan's stop_timeout.
+
+    Always succeeds: whatever is left, systemd kills.
+    """
+    if "MAINPID" not in os.environ:
+        return os.EX_OK  # it ended by itself, and this is only the rest of the ceremony
+    vm = running(path, seconds=_ANSWER_SECONDS)
+    if vm.has_ended():
+        return os.EX_OK
+    notify("STATUS=powering off")
+    try:
+        vm.hypervisor.press_power_button(vm.target)
+    except Failure as failure:
+        if not vm.has_ended():
+            complain("vm-launch", f"cannot press the power button: {failure}")
+        return os.EX_OK
+    if not vm.has_ended(within=vm.plan.stop_timeout):
+        complain("vm-launch", f"the guest did not power off within {vm.plan.stop_timeout} s")
+    return os.EX_OK
+
+
+def explain(name: str) -> int:
+    """Say in one line why the hypervisor *name* ended, unless nothing is remarkable about it.
+
+    systemd.exec(5), "Environment Variables Set or Propagated by the Service Manager", says what is read here. An
+    exit status of vm-launch itself has been explained by then, and a signal is not the hypervisor's choice.
+    """
+    if os.environ.get("SERVICE_RESULT") == "oom-kill":
+        return tell("the host ran out of memory for this VM")
+    if os.environ.get("EXIT_CODE") in ("killed", "dumped"):
+        signal = os.environ.get("EXIT_STATUS", "?")
+        return os.EX_OK if signal in ("TERM", "KILL") else tell(f"{name} was ended by signal {signal}")
+    try:
+        status = int(os.environ.get("EXIT_STATUS", "0"))
+    except ValueError:
+        return os.EX_OK
+    if status == 0 or os.EX_USAGE <= status <= os.EX_CONFIG or status >= _SYSTEMD_STATUS:
+        return os.EX_OK
+    return tell(find(name).explain(status))
+
+
+_SYSTEMD_STATUS = 200  # from here on systemd's own, for what failed before the program ran
+
+
+def tell(text: str) -> int:
+    complain("vm-launch", text)
+    notify(f"STATUS={text}")
+    return os.EX_OK

@@ -1,0 +1,58 @@
+"""The least of a vhost-user vsock device: it answers what QEMU asks before a guest runs, and carries nothing.
+
+Message numbers and layouts are those of QEMU's vhost-user specification.
+"""
+
+import socket
+import struct
+import threading
+from pathlib import Path
+
+_HEADER = struct.Struct("<III")  # request, flags, size
+_REPLY = 0x1 | 0x4  # version 1, reply
+_GET_FEATURES, _GET_VRING_BASE, _GET_PROTOCOL_FEATURES, _GET_QUEUE_NUM, _GET_CONFIG = 1, 11, 15, 17, 24
+_VERSION_1, _PROTOCOL_FEATURES = 1 << 32, 1 << 30
+_CONFIG = 1 << 9
+
+
+class VsockDevice:
+    """A device that listens at *path* and serves one hypervisor after another."""
+
+    def __init__(self, path: Path, cid: int) -> None:
+        self._cid = cid
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection, connection.makefile("rwb") as stream:
+                while header := stream.read(_HEADER.size):
+                    request, _, size = _HEADER.unpack(header)
+                    answer = self._answer(request, stream.read(size))
+                    if answer is not None:
+                        stream.write(_HEADER.pack(request, _REPLY, len(answer)) + answer)
+                        stream.flush()
+
+    def _answer(self, request: int, payload: bytes) -> bytes | None:
+        match request:
+            case 1:
+                return struct.pack("<Q", _VERSION_1 | _PROTOCOL_FEATURES)
+            case 15:
+                return struct.pack("<Q", _CONFIG)
+            case 17:
+                return struct.pack("<Q", 2)
+            case 24:
+                return payload[:12] + struct.pack("<Q", self._cid)
+            case 11:
+                return payload[:4] + bytes(4)
+        return None
