@@ -3,6 +3,11 @@
 # Launchers of the helpers that units start; `make install` writes another libexecdir here.
 LIBEXEC = "/usr/libexec/vmsilo"
 
+# The configuration: the first directory foremost. The variable names other directories, separated by colons.
+CONFIG_DIRECTORIES = ("/etc/vmsilo.d", "/run/vmsilo.d", "/usr/lib/vmsilo.d")
+CONFIG_DIRECTORIES_VARIABLE = "VMSILO_CONFIG_DIRS"
+CONFIG_SUFFIX = ".toml"
+
 GENERATOR_DIR = "/run/systemd/generator"
 
 RUN = "/run/vmsilo"

@@ -9,10 +9,9 @@ import os
 import stat
 from typing import NamedTuple
 
-DIRECTORIES = ("/etc/vmsilo.d", "/run/vmsilo.d", "/usr/lib/vmsilo.d")
-DIRECTORIES_VARIABLE = "VMSILO_CONFIG_DIRS"
+from vmsilo.paths import CONFIG_DIRECTORIES, CONFIG_SUFFIX
+
 PASSWD = "/etc/passwd"
-SUFFIX = ".toml"
 
 # Far above any configuration, far below what would slow the boot.
 SIZE_MAX = 1 << 20
@@ -36,7 +35,7 @@ def directories(root: str = "", environment: str = "") -> tuple[str, ...]:
     """
     if environment:
         return tuple(entry for entry in environment.split(":") if entry)
-    return tuple(root.rstrip("/") + entry for entry in DIRECTORIES)
+    return tuple(root.rstrip("/") + entry for entry in CONFIG_DIRECTORIES)
 
 
 def find(dirs: tuple[str, ...] | list[str]) -> list[ConfigFile]:
@@ -52,7 +51,7 @@ def find(dirs: tuple[str, ...] | list[str]) -> list[ConfigFile]:
             faults.append(ConfigFile("", directory, "", f"can't list this directory: {error.strerror}"))
             continue
         for entry in entries:
-            if entry.endswith(SUFFIX) and entry[0] != ".":
+            if entry.endswith(CONFIG_SUFFIX) and entry[0] != ".":
                 paths.setdefault(entry, f"{directory}/{entry}")
     found = (read(paths[entry]) for entry in sorted(paths))
     return faults + [file for file in found if file is not None]
@@ -60,7 +59,7 @@ def find(dirs: tuple[str, ...] | list[str]) -> list[ConfigFile]:
 
 def read(path: str) -> ConfigFile | None:
     """The file at *path*; None where it is a link to /dev/null."""
-    name = path.rpartition("/")[2].removesuffix(SUFFIX)
+    name = path.rpartition("/")[2].removesuffix(CONFIG_SUFFIX)
     try:
         # Without O_NONBLOCK a FIFO of that name would hang the boot.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
