@@ -1,0 +1,198 @@
+"""Rules between files: what one VM says about another, and what becomes of the VMs that rely on a broken one."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from vmsilo import names
+from vmsilo_generator.model import Broken, Config, Host, Problem, Vm
+from vmsilo_generator.source import ConfigFile
+
+Key = tuple[str | int, ...]
+
+
+class Found(NamedTuple):
+    """A VM's file: the VM, unless it can't be used, and the values that could be read in any case."""
+
+    name: str
+    file: str
+    vm: Vm | None
+    values: dict[str, Any]
+
+
+def rules(vms: Sequence[Found]) -> list[Problem]:
+    """What is wrong between the VMs, which are sorted by name."""
+    by_name = {vm.name: vm for vm in vms}
+    problems: list[Problem] = []
+    edges: dict[str, list[tuple[str, Key]]] = {}
+    for vm in vms:
+        needs = _needs(vm.values)
+        for other, key in needs:
+            fault = _relation(vm, other, key, by_name)
+            if fault:
+                problems.append(Problem(vm.file, key, fault))
+        if needs:
+            edges[vm.name] = [(other, key) for other, key in needs if other in by_name and other != vm.name]
+    if edges:
+        problems += (Problem(by_name[name].file, key, message) for name, key, message in _cycles(edges))
+    problems += _claimed_twice(vms)
+    return problems
+
+
+def _needs(values: dict[str, Any]) -> list[tuple[str, Key]]:
+    """The VMs that one needs, each with the key that says so."""
+    needs: list[tuple[str, Key]] = []
+    for index, other in enumerate(values.get("dependsOn", ())):
+        needs.append((other, ("dependsOn", index)))
+    netvm = values.get("network.netvm", "host")
+    if netvm != "host":
+        needs.append((netvm, ("network", "netvm")))
+    return needs
+
+
+def _relation(vm: Found, other: str, key: Key, by_name: dict[str, Found]) -> str:
+    """What is wrong with *vm* needing *other*; "" if nothing is."""
+    if other == vm.name:
+        return "a VM can't depend on itself" if key[0] == "dependsOn" else "a VM can't be its own netvm"
+    if other not in by_name:
+        from vmsilo_generator import where  # a module of the error path
+
+        near = where.nearest(other, [name for name in by_name if name != vm.name])
+        hint = f'did you mean "{near}"?' if near else f"expected a VM's name: there is no {other}.toml"
+        return f'no VM is called "{other}" ({hint})' if near else f'no VM is called "{other}": {hint}'
+    values = by_name[other].values
+    if key[0] == "network" and values and not values.get("network.isNetvm", False):
+        return f'"{other}" is no netvm: set network.isNetvm = true in {by_name[other].file}'
+    return ""
+
+
+def _cycles(edges: dict[str, list[tuple[str, Key]]]) -> Iterable[tuple[str, Key, str]]:
+    """For each VM that needs itself by way of others: its name, the key that starts the way, and the message."""
+    for name in _on_cycles({name: {other for other, _key in needs} for name, needs in edges.items()}):
+        way, key = _way_back(name, edges)
+        if way:
+            yield name, key, "these VMs need each other in a circle: " + " -> ".join(way)
+
+
+def _on_cycles(graph: dict[str, set[str]]) -> list[str]:
+    """The names that are left when those with nothing before or behind them are taken away, again and again."""
+    left = dict(graph)
+    while True:
+        targets = set().union(*left.values()) if left else set()
+        keep = {name: needs & left.keys() for name, needs in left.items() if name in targets and needs & left.keys()}
+        if keep == left:
+            return sorted(left)
+        left = keep
+
+
+def _way_back(start: str, edges: dict[str, list[tuple[str, Key]]]) -> tuple[list[str], Key]:
+    """The shortest way from a VM back to itself, and the key that it begins with; [] if there is none."""
+    ways: list[tuple[list[str], Key]] = [([start, other], key) for other, key in edges[start]]
+    seen = {start}
+    for way, key in ways:  # grows while it is gone through
+        if way[-1] == start:
+            return way, key
+        if way[-1] not in seen:
+            seen.add(way[-1])
+            ways += (([*way, other], key) for other, _key in edges.get(way[-1], ()))
+    return [], ()
+
+
+def _claimed_twice(vms: Sequence[Found]) -> list[Problem]:
+    """What only one VM can have, where two ask for it. The second one, by name, has the problem."""
+    owners: dict[tuple[str, ...], Found] = {}
+    problems: list[Problem] = []
+    for vm in vms:
+        if not vm.values.keys() & _CLAIMS:
+            continue
+        for what, key in _claims(vm.values):
+            owner = owners.setdefault(what, vm)
+            if owner is not vm:
+                message = f'VM "{owner.name}" ({owner.file}) has the same: expected another'
+                problems.append(Problem(vm.file, key, message))
+    return problems
+
+
+_CLAIMS = frozenset({"network.interfaces", "usbDevices"})
+
+
+def _claims(values: dict[str, Any]) -> Iterable[tuple[tuple[str, ...], Key]]:
+    for name, interface in values.get("network.interfaces", {}).items():
+        if isinstance(interface, dict):
+            if "macAddress" in interface:
+                yield ("mac", interface["macAddress"].lower()), ("network", "interfaces", name, "macAddress")
+            if "tap.name" in interface:
+                yield ("tap", interface["tap.name"]), ("network", "interfaces", name, "tap", "name")
+    for index, device in enumerate(values.get("usbDevices", ())):
+        if isinstance(device, dict):
+            numbers = (device["vendorId"].lower(), device["productId"].lower(), device.get("serial", ""))
+            yield ("usb", *numbers), ("usbDevices", index)
+
+
+# The outcome.
+
+
+def settle(
+    host: Host | None, vms: Sequence[Found], problems: Sequence[Problem], files: Sequence[ConfigFile]
+) -> Config:
+    """Part the VMs, which are sorted by name, into those that can be used and those that can't."""
+    if vms and host is None and not any(_is_host(problem.file) for problem in problems):
+        problems = [*problems, _no_host(vms[0].file)]
+    if not problems:
+        return Config(host, tuple(vm.vm for vm in vms if vm.vm is not None), (), ())
+    return _part(host, vms, problems, files)
+
+
+def refuse(config: Config, files: Sequence[ConfigFile], problems: Sequence[Problem]) -> Config:
+    """The configuration without the VMs in whose files *problems* were found later, nor those that need them."""
+    vms = [Found(vm.name, vm.file, vm, {}) for vm in config.vms]
+    vms += (Found(broken.name, broken.file, None, {}) for broken in config.broken)
+    return settle(config.host, sorted(vms, key=lambda vm: vm.name), [*config.problems, *problems], files)
+
+
+def _is_host(file: str) -> bool:
+    return file.rpartition("/")[2] == f"{names.HOST_STEM}.toml"
+
+
+def _no_host(beside: str) -> Problem:
+    path = f"{beside.rpartition('/')[0]}/{names.HOST_STEM}.toml"
+    return Problem(path, (), 'this file is missing: it names the user whose VMs these are, as user = "<name>"')
+
+
+def _part(host: Host | None, vms: Sequence[Found], faults: Sequence[Problem], files: Sequence[ConfigFile]) -> Config:
+    from vmsilo_generator import problems  # a module of the error path
+
+    located = problems.locate(faults, files)
+    of_file: dict[str, list[Problem]] = {}
+    for problem in located:
+        of_file.setdefault(problem.file, []).append(problem)
+    causes = {vm.name: problems.headline(of_file[vm.file][0]) for vm in vms if vm.file in of_file}
+    followed = problems.locate(_followers(vms, causes), files)
+    for problem in followed:
+        of_file.setdefault(problem.file, []).append(problem)
+    of_host = [problem for problem in located if _is_host(problem.file)] if host is None else []
+    broken = [
+        Broken(vm.name, vm.file, tuple(map(problems.render, (*of_file.get(vm.file, ()), *of_host))))
+        for vm in vms
+        if vm.file in of_file or of_host
+    ]
+    bad = {vm.name for vm in broken}
+    good = tuple(vm.vm for vm in vms if vm.vm is not None and vm.name not in bad)
+    return Config(host, good, tuple(broken), problems.locate((*located, *followed), files))
+
+
+def _followers(vms: Sequence[Found], causes: dict[str, str]) -> list[Problem]:
+    """The problems of VMs that need a broken one, directly or not; *causes* grows by them."""
+    followers: list[Problem] = []
+    while True:
+        count = len(causes)
+        for vm in vms:
+            if vm.vm is None or vm.name in causes:
+                continue
+            for index, other in enumerate(vm.vm.depends_on):
+                if other in causes:
+                    message = f'"{other}" can\'t be used: {causes[other]}'
+                    followers.append(Problem(vm.file, ("dependsOn", index), message))
+                    causes[vm.name] = causes[other]
+                    break
+        if len(causes) == count:
+            return followers

@@ -1,0 +1,258 @@
+"""From the files' text to a configuration: parse, read by the option table, judge, and sort the good from the bad."""
+
+import tomllib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from vmsilo import names
+from vmsilo.plan import Disk
+from vmsilo_generator import across, syntax
+from vmsilo_generator.model import Config, Host, Hypervisor, Problem, Vm
+from vmsilo_generator.options import DEFAULTS, HYPERVISOR_TABLES, UNSET, Scope
+from vmsilo_generator.reader import Reader, Values, shown
+from vmsilo_generator.source import ConfigFile
+
+
+def load(files: Sequence[ConfigFile], passwd: str) -> Config:
+    """The configuration of *files*; *passwd* is the text of the user database."""
+    problems: list[Problem] = []
+    host: Host | None = None
+    vms: list[across.Found] = []
+    for file in files:
+        if file.name == names.HOST_STEM:
+            host = _host(file, passwd, problems)
+        elif file.fault and not file.name:
+            problems.append(Problem(file.path, (), file.fault))  # a directory
+        elif expected := syntax.file_stem(file.name):
+            problems.append(Problem(file.path, (), f"the file's name must be {expected}"))
+        else:
+            vm, values = _vm(file, problems)
+            vms.append(across.Found(file.name, file.path, vm, values))
+    vms.sort(key=lambda vm: vm.name)
+    problems += across.rules(vms)
+    return across.settle(host, vms, problems, files)
+
+
+def _parse(file: ConfigFile, problems: list[Problem]) -> dict[str, Any] | None:
+    """The file as TOML tables, or None and a problem."""
+    if file.fault:
+        problems.append(Problem(file.path, (), file.fault, line=file.line, column=file.column))
+        return None
+    try:
+        return tomllib.loads(file.text)
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of too many digits
+        from vmsilo_generator import faults  # a module of the error path
+
+        problems.append(faults.problem(file.path, file.text, error))
+        return None
+
+
+def _host(file: ConfigFile, passwd: str, problems: list[Problem]) -> Host | None:
+    """The global options; None if any of them has a fault."""
+    count = len(problems)
+    document = _parse(file, problems)
+    if document is None:
+        return None
+    reader = Reader(Scope.HOST, file.path)
+    values = reader.read(document)
+    problems += reader.problems
+    user = values.get("user")
+    if user is None:
+        return None
+    uid = _uid(user, passwd)
+    if uid is None:
+        message = f"{shown(user)} has no entry with a user id in /etc/passwd: expected a user of this host"
+        problems.append(Problem(file.path, ("user",), message))
+    if uid is None or len(problems) > count:
+        return None
+    return Host(file.path, user, uid, values.get("enableBashIntegration", True))
+
+
+def _uid(user: str, passwd: str) -> int | None:
+    """The user id of *user* in a text of the form of passwd(5)."""
+    for line in passwd.splitlines():
+        fields = line.split(":")
+        if fields[0] == user and len(fields) == 7:
+            return int(fields[2]) if fields[2].isascii() and fields[2].isdigit() else None
+    return None
+
+
+def _vm(file: ConfigFile, problems: list[Problem]) -> tuple[Vm | None, Values]:
+    """One VM, or None with its problems noted, and the values that could be read."""
+    document = _parse(file, problems)
+    if document is None:
+        return None, {}
+    reader = Reader(Scope.VM, file.path)
+    values = reader.read(document)
+    _judge(values, reader)
+    if reader.problems:
+        problems += reader.problems
+        return None, values
+    return _build(file, {**DEFAULTS, **values}), values
+
+
+def _build(file: ConfigFile, values: Values) -> Vm:
+    """The VM of a complete set of values."""
+
+    def optional(path: str) -> Any:
+        value = values[path]
+        return None if value is UNSET else value
+
+    hypervisor = values["hypervisor"]
+    readonly = values["rootDiskReadonly"]
+    return Vm(
+        name=file.name,
+        file=file.path,
+        hypervisor=Hypervisor(hypervisor),
+        image=values["image"],
+        memory=values["memory"],
+        cpus=values["cpus"],
+        kernel=optional("kernel"),
+        initramfs=optional("initramfs"),
+        root_disk=_disk(values["rootDisk"], readonly=readonly) if values["rootDisk"] is not UNSET else None,
+        root_disk_readonly=readonly,
+        overlay_type=values["rootOverlay.type"],
+        overlay_size=syntax.size_bytes(values["rootOverlay.size"]) or 0,
+        kernel_params=values["kernelParams"],
+        depends_on=values["dependsOn"],
+        auto_start=values["autoStart"],
+        cid=optional("vsock.cid"),
+        start_timeout=values["startTimeout"],
+        stop_timeout=values["stopTimeout"],
+        log_level=values[f"{hypervisor}.logLevel"],
+        extra_args=values[f"{hypervisor}.extraArgs"],
+        extra_run_args=values["crosvm.extraRunArgs"],
+        extra_config=optional("cloud-hypervisor.extraConfig") or {},
+        seccomp_log=values["cloud-hypervisor.seccompPolicy"] == "log",
+        sandbox=not values.get(f"{hypervisor}.disableSandbox", False),
+        machine=values["qemu.machine"],
+    )
+
+
+def _disk(values: Values, *, readonly: bool) -> Disk:
+    return Disk(
+        path=values["path"],
+        format=values.get("format", DEFAULTS["rootDisk.format"]),
+        readonly=readonly,
+        direct=values.get("direct", DEFAULTS["rootDisk.direct"]),
+        sparse=values.get("sparse", DEFAULTS["rootDisk.sparse"]),
+        block_size=values.get("block-size", 0),
+        id=values.get("id", ""),
+    )
+
+
+# Rules between the options of one VM.
+
+
+def _judge(values: Values, reader: Reader) -> None:
+    """Note what can't be together. Most files set none of the keys in question."""
+    _judge_hypervisor(values, reader)
+    _judge_root(values, reader)
+    if "kernelParams" in values:
+        _judge_kernel_params(values, reader)
+    if values.keys() & _NETWORK:
+        _judge_network(values, reader)
+    for tag, share in values.get("sharedDirectories", {}).items():
+        if share is not UNSET:
+            _judge_share(share, ("sharedDirectories", tag), reader)
+    for path in ("additionalDisks", "pciDevices", "usbDevices"):
+        if values.get(path):
+            _judge_devices(path, values[path], reader)
+
+
+def _judge_hypervisor(values: Values, reader: Reader) -> None:
+    chosen = values.get("hypervisor", DEFAULTS["hypervisor"])
+    default = "" if "hypervisor" in values else ", the default"
+    for path in values:
+        table, _dot, key = path.partition(".")
+        if table in HYPERVISOR_TABLES and table != chosen:
+            message = f'has no effect with hypervisor = "{chosen}"{default}: remove it, or set hypervisor = "{table}"'
+            reader.fault((table, key), message, of_key=True)
+
+
+def _judge_root(values: Values, reader: Reader) -> None:
+    readonly = values.get("rootDiskReadonly", True)
+    if not readonly and "rootDisk" not in values:
+        reader.fault(("rootDiskReadonly",), "false needs a rootDisk: the image's own root can't be written to")
+    if not readonly:
+        for path in ("rootOverlay.type", "rootOverlay.size"):
+            if path in values:
+                key = tuple(path.split("."))
+                message = "has no effect with rootDiskReadonly = false: there is no overlay"
+                reader.fault(key, message, of_key=True)
+    elif values.get("rootOverlay.type") == "tmpfs" and "rootOverlay.size" in values:
+        message = 'has no effect with rootOverlay.type = "tmpfs", whose limit is the guest\'s memory: remove it'
+        reader.fault(("rootOverlay", "size"), message, of_key=True)
+    if isinstance(values.get("rootDisk"), dict):
+        _judge_block_size(values["rootDisk"], ("rootDisk",), reader)
+
+
+def _judge_block_size(disk: Values, key: tuple[str | int, ...], reader: Reader) -> None:
+    size = disk.get("block-size", 0)
+    if size & (size - 1):
+        reader.fault((*key, "block-size"), f"expected a power of two, like 4096, found {size}")
+
+
+def _judge_kernel_params(values: Values, reader: Reader) -> None:
+    length = len(" ".join(values["kernelParams"]).encode())
+    if length > syntax.KERNEL_COMMAND_LINE_MAX:
+        most = syntax.KERNEL_COMMAND_LINE_MAX
+        reader.fault(("kernelParams",), f"{length} bytes together: a kernel takes at most {most}")
+
+
+_NETWORK = frozenset({"network.netvm", "network.netvmSubnet", "network.interfaces"})
+
+
+def _judge_network(values: Values, reader: Reader) -> None:
+    interfaces = values.get("network.interfaces", {})
+    if "network.netvm" not in values and "network.netvmSubnet" in values:
+        message = "has no effect without network.netvm: set that, or remove this"
+        reader.fault(("network", "netvmSubnet"), message, of_key=True)
+    if "network.netvm" in values and "upstream" in interfaces:
+        message = "network.netvm makes an interface of this name: choose another name, or remove network.netvm"
+        reader.fault(("network", "interfaces", "upstream"), message, of_key=True)
+    for name, interface in interfaces.items():
+        if interface is not UNSET and "tap.hostAddress" in interface and "tap.bridge" in interface:
+            message = "not together with tap.hostAddress: a TAP in a bridge has no address of its own; remove one"
+            reader.fault(("network", "interfaces", name, "tap", "bridge"), message, of_key=True)
+
+
+def _judge_share(share: Values, key: tuple[str | int, ...], reader: Reader) -> None:
+    if not share.get("posixAcl", True):
+        return
+    for name in ("translateUid", "translateGid"):
+        if name in share:
+            why = "posixAcl" if "posixAcl" in share else "posixAcl, which is true by default"
+            reader.fault((*key, name), f"not together with {why}: set posixAcl = false", of_key=True)
+
+
+class _Identity(NamedTuple):
+    """By which keys two devices of a list are the same one."""
+
+    keys: tuple[str, ...]
+    needed: bool  # devices without these keys are never the same
+
+
+_IDENTITIES = {
+    "additionalDisks": _Identity(("id",), needed=True),
+    "pciDevices": _Identity(("path",), needed=True),
+    "usbDevices": _Identity(("vendorId", "productId", "serial"), needed=False),
+}
+
+
+def _judge_devices(path: str, devices: tuple[Any, ...], reader: Reader) -> None:
+    identity = _IDENTITIES[path]
+    seen: dict[tuple[str, ...], int] = {}
+    for index, device in enumerate(devices):
+        if device is UNSET:
+            continue
+        if path == "additionalDisks":
+            _judge_block_size(device, (path, index), reader)
+        if identity.needed and identity.keys[0] not in device:
+            continue
+        same = tuple(str(device.get(key, "")).lower().removeprefix("0000:") for key in identity.keys)
+        if same in seen:
+            what = "this id" if path == "additionalDisks" else "this device"
+            key = (path, index, identity.keys[0])
+            reader.fault(key, f"{what} stands in {path} twice, first as number {seen[same] + 1}: remove one")
+        seen.setdefault(same, index)
