@@ -1,0 +1,31 @@
+"""What each hypervisor needs from its units. One module each; nothing else asks which one it is."""
+
+from typing import NamedTuple
+
+
+class Needs(NamedTuple):
+    """What a hypervisor's unit must provide or leave open, beyond what every VM's unit does."""
+
+    vsock_by_hypervisor: bool = False  # serves the hybrid vsock socket itself
+    vsock_by_backend: bool = False  # is served by vhost-device-vsock where the kernel has no vsock
+    vsock_by_kernel: bool = False  # uses the kernel's vsock, where there is one
+    writes_code: bool = False  # maps memory writable and executable
+    namespaces: str = "yes"  # RestrictNamespaces=
+    denied_calls: str = "@privileged @resources"  # of the system calls in @system-service
+    resource_calls: str = ""  # of those denied, allowed all the same
+    further_calls: str = ""  # beyond @system-service
+    reads_proc: bool = False  # reads more of /proc than its own process
+    reboot_status: str = ""  # the exit status that means: start the guest again
+
+
+def needs(hypervisor: str) -> Needs:
+    """Of the hypervisor of that name; only the modules of those in use are loaded."""
+    if hypervisor == "qemu":
+        from vmsilo_generator.hypervisor.qemu import NEEDS
+    elif hypervisor == "cloud-hypervisor":
+        from vmsilo_generator.hypervisor.cloud_hypervisor import NEEDS
+    elif hypervisor == "crosvm":
+        from vmsilo_generator.hypervisor.crosvm import NEEDS
+    else:
+        raise ValueError(f"no hypervisor is called {hypervisor!r}")
+    return NEEDS

@@ -1,0 +1,66 @@
+"""Messages: to the kernel's log when systemd runs the generator, else to stderr.
+
+A generator can't reach the journal: systemd waits for it, so nobody would start journald on its behalf, and what
+it prints goes nowhere. The journal reads the kernel's log (systemd.generator(7)).
+"""
+
+import os
+import sys
+
+PROGRAM = "vmsilo-generator"
+
+# syslog(3)
+ERROR = 3
+WARNING = 4
+
+KMSG = "/dev/kmsg"
+# The kernel refuses a record of 1024 bytes with its own prefix (LOG_LINE_MAX in printk.c).
+RECORD_MAX = 960
+
+
+class Log:
+    """Where messages go. Lines of one message stay in order."""
+
+    __slots__ = ("_kmsg", "_prefixed")
+
+    def __init__(self, *, by_systemd: bool, kmsg: str = KMSG) -> None:
+        self._prefixed = by_systemd
+        self._kmsg = open_kmsg(kmsg) if by_systemd else -1
+
+    def error(self, message: str) -> None:
+        self._log(ERROR, message)
+
+    def warning(self, message: str) -> None:
+        self._log(WARNING, message)
+
+    def _log(self, priority: int, message: str) -> None:
+        for line in message.split("\n"):
+            if self._kmsg >= 0 and write_record(self._kmsg, f"<{priority}>{PROGRAM}[{os.getpid()}]: {line}"):
+                continue
+            # A container has no kernel log; its manager may pass stderr on, which has the same prefixes.
+            prefix = f"<{priority}>" if self._prefixed else ""
+            sys.stderr.write(f"{prefix}{PROGRAM}: {line}\n" if self._prefixed else f"{line}\n")
+
+
+def run_by_systemd() -> bool:
+    """systemd tells its generators for whom it runs them (since version 251)."""
+    return "SYSTEMD_SCOPE" in os.environ
+
+
+def open_kmsg(path: str) -> int:
+    """The descriptor, or -1 where there is no kernel log that may be written."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError:
+        return -1
+
+
+def write_record(fd: int, line: str) -> bool:
+    data = line.encode(errors="backslashreplace")
+    if len(data) > RECORD_MAX:
+        data = data[:RECORD_MAX].decode(errors="ignore").encode() + "…".encode()
+    try:
+        os.write(fd, data + b"\n")
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,28 @@
+"""The units of a VM, one module per family."""
+
+from collections.abc import Iterator
+
+from vmsilo_generator.hypervisor import needs
+from vmsilo_generator.machine import Machine, Refusal
+from vmsilo_generator.roles import command, console, slices, vm, vsock
+from vmsilo_generator.roles import refusal as refusals
+from vmsilo_generator.unitfile import Link, Unit
+
+
+def units(machine: Machine) -> Iterator[Unit | Link]:
+    """Everything systemd is told about one VM.
+
+    Raises ValueError for a value that can't be written into a unit.
+    """
+    need = needs(machine.plan.hypervisor)
+    yield from command.units(machine, need)
+    yield from console.units(machine)
+    if need.vsock_by_backend:
+        yield vsock.unit(machine)
+    yield from vm.units(machine, need)
+    yield slices.unit(machine)
+
+
+def refusing(refusal: Refusal) -> Iterator[Unit | Link]:
+    """What stands for a VM that can't be."""
+    return refusals.units(refusal)

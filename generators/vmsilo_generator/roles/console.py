@@ -1,0 +1,66 @@
+"""The socket that hands out the VM's console. It never starts the VM."""
+
+from collections.abc import Iterator
+
+from vmsilo import names, paths
+from vmsilo_generator import unitfile
+from vmsilo_generator.machine import Machine
+from vmsilo_generator.roles import sandbox
+from vmsilo_generator.roles.command import listening
+from vmsilo_generator.unitfile import Link, Unit, text
+
+
+def units(machine: Machine) -> Iterator[Unit | Link]:
+    vm = machine.plan.vm
+    yield socket(machine)
+    yield unitfile.wants("sockets.target", names.console_socket_unit(vm))
+    yield service(machine)
+
+
+def socket(machine: Machine) -> Unit:
+    vm = machine.plan.vm
+    return Unit(
+        names.console_socket_unit(vm),
+        (
+            (
+                "Unit",
+                (
+                    ("Description", text(f"Console of VM {vm}")),
+                    ("SourcePath", text(machine.file)),
+                ),
+            ),
+            ("Socket", listening(paths.console_socket(vm), machine.owner)),
+        ),
+    )
+
+
+def service(machine: Machine) -> Unit:
+    plan = machine.plan
+    return Unit(
+        names.console_service_unit(plan.vm),
+        (
+            (
+                "Unit",
+                (
+                    ("Description", text(f"Viewer of VM {plan.vm}'s console")),
+                    ("SourcePath", text(machine.file)),
+                    ("JoinsNamespaceOf", names.vm_unit(plan.vm)),
+                    ("CollectMode", "inactive-or-failed"),
+                ),
+            ),
+            (
+                "Service",
+                (
+                    ("ExecStart", unitfile.command(paths.LIBEXEC + "/vsock-cmd", "console", plan.run_dir)),
+                    ("StandardInput", "socket"),
+                    ("StandardOutput", "journal"),
+                    ("StandardError", "journal"),
+                    *sandbox.identity(plan.vm),
+                    *sandbox.NO_CAPABILITY,
+                    *sandbox.HELPER,
+                    ("RestrictAddressFamilies", "AF_UNIX"),
+                    *sandbox.view(plan.run_dir),
+                ),
+            ),
+        ),
+    )

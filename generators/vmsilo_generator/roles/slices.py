@@ -1,0 +1,21 @@
+"""The slice that holds all of a VM's services."""
+
+from vmsilo import names
+from vmsilo_generator.machine import Machine
+from vmsilo_generator.unitfile import Unit, text
+
+
+def unit(machine: Machine) -> Unit:
+    vm = machine.plan.vm
+    return Unit(
+        names.slice_unit(vm),
+        (
+            (
+                "Unit",
+                (
+                    ("Description", text(f"VM {vm}")),
+                    ("SourcePath", text(machine.file)),
+                ),
+            ),
+        ),
+    )

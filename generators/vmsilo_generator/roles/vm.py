@@ -1,0 +1,170 @@
+"""The hypervisor."""
+
+from collections.abc import Iterator
+
+from vmsilo import names, paths
+from vmsilo_generator import unitfile
+from vmsilo_generator.hypervisor import Needs
+from vmsilo_generator.machine import Machine
+from vmsilo_generator.roles import sandbox
+from vmsilo_generator.roles.sandbox import Assignments
+from vmsilo_generator.unitfile import Link, Unit, command, text, words
+
+LAUNCH = paths.LIBEXEC + "/vm-launch"
+KVM = "/dev/kvm"
+NOTIFY_SOCKET = "/run/systemd/notify"
+
+# Beyond what the guest is given: vm-launch says in a clear line what it waits for before systemd stops waiting.
+START_SLACK = 30  # seconds
+STOP_SLACK = 10  # seconds
+
+
+def units(machine: Machine, need: Needs) -> Iterator[Unit | Link]:
+    vm = machine.plan.vm
+    yield Unit(
+        names.vm_unit(vm),
+        (
+            ("Unit", unit_section(machine, need)),
+            ("Service", service_section(machine, need)),
+        ),
+    )
+    if machine.auto_start:
+        yield unitfile.wants("multi-user.target", names.vm_unit(vm))
+
+
+def unit_section(machine: Machine, need: Needs) -> Assignments:
+    plan = machine.plan
+    wanted = [names.vm_unit(vm) for vm in machine.depends_on]
+    # What stands for a broken VM fails with the reason, which so appears wherever this VM is started.
+    wanted += [names.command_socket_unit(vm) for vm in machine.broken_dependencies]
+    required = [names.vsock_unit(plan.vm)] if need.vsock_by_backend else []
+    lines = [
+        ("Description", text(names.vm_description(plan.vm, plan.hypervisor, note(machine)))),
+        ("SourcePath", text(machine.file)),
+    ]
+    if required:
+        # Not BindsTo=: where the kernel has vsock the condition of that unit skips it.
+        lines.append(("Requires", " ".join(required)))
+    if wanted:
+        lines.append(("Wants", " ".join(wanted)))
+    if required or wanted:
+        lines.append(("After", " ".join(required + wanted)))
+    lines.append(("RequiresMountsFor", words(*configured_paths(machine))))
+    # Each start is somebody's wish, and what went wrong with it is worth more than "repeated too quickly".
+    lines.append(("StartLimitIntervalSec", "0"))
+    return tuple(lines)
+
+
+def note(machine: Machine) -> str:
+    """What the user should know about this VM whenever it is listed."""
+    notes = [f"needs {vm}, which is broken" for vm in machine.broken_dependencies]
+    if not machine.plan.sandbox:
+        notes.append("sandbox off")
+    return ", ".join(notes)
+
+
+def service_section(machine: Machine, need: Needs) -> Assignments:
+    plan = machine.plan
+    running_plan = f"{plan.run_dir}/{paths.RUNNING_PLAN}"
+    return (
+        ("Type", "exec"),
+        ("NotifyAccess", "exec"),
+        ("ExecStart", command(LAUNCH, "start", plan_path(plan.vm))),
+        ("ExecStartPost", command(LAUNCH, "boot", running_plan)),
+        ("ExecStop", command(LAUNCH, "stop", running_plan)),
+        ("TimeoutStartSec", str(plan.start_timeout + START_SLACK)),
+        ("TimeoutStopSec", str(plan.stop_timeout + STOP_SLACK)),
+        ("KillMode", "mixed"),
+        *restart(need),
+        *sandbox.identity(plan.vm),
+        *([("SupplementaryGroups", "kvm")] if machine.kvm_group else []),
+        ("RuntimeDirectory", plan.run_dir.removeprefix("/run/")),
+        ("RuntimeDirectoryMode", "0700"),
+        ("StateDirectory", f"{paths.STATE}/{plan.vm}".removeprefix("/var/lib/")),
+        ("StateDirectoryMode", "0700"),
+        # The guest's memory is in there.
+        ("LimitCORE", "0"),
+        *(hardening(machine, need) if plan.sandbox else exposed(machine, need)),
+    )
+
+
+def restart(need: Needs) -> Assignments:
+    if not need.reboot_status:
+        return ()
+    return (
+        ("SuccessExitStatus", need.reboot_status),
+        ("RestartForceExitStatus", need.reboot_status),
+    )
+
+
+def hardening(machine: Machine, need: Needs) -> Assignments:
+    plan = machine.plan
+    calls = [("SystemCallFilter", " ".join(filter(None, ("@system-service", need.further_calls))))]
+    calls.append(("SystemCallFilter", "~" + need.denied_calls))
+    if need.resource_calls:
+        calls.append(("SystemCallFilter", need.resource_calls))
+    return (
+        *sandbox.NO_CAPABILITY,
+        *sandbox.NO_NETWORK,
+        *sandbox.KERNEL,
+        ("RestrictAddressFamilies", "AF_UNIX AF_VSOCK" if need.vsock_by_kernel else "AF_UNIX"),
+        ("RestrictNamespaces", need.namespaces),
+        *([] if need.writes_code else [("MemoryDenyWriteExecute", "yes")]),
+        *([] if need.reads_proc else [("ProcSubset", "pid")]),
+        *calls,
+        *[("DeviceAllow", words(device, "rw")) for device in devices(machine, need)],
+        *sandbox.view(
+            NOTIFY_SOCKET,
+            plan_path(plan.vm),
+            *readable_paths(machine),
+            writable=(plan.run_dir, *writable_paths(machine, need), *devices(machine, need)),
+        ),
+    )
+
+
+def exposed(machine: Machine, need: Needs) -> Assignments:
+    """Instead of hardening(): what DynamicUser= alone would make read-only."""
+    writable = writable_paths(machine, need)
+    return (("BindPaths", words(*["-" + path for path in writable])),) if writable else ()
+
+
+def devices(machine: Machine, need: Needs) -> list[str]:
+    """Device nodes that are to be in the hypervisor's own /dev."""
+    found = [KVM]
+    if need.vsock_by_kernel:
+        found.append(paths.KERNEL_VSOCK)
+    root = machine.plan.root
+    if root is not None and root.path.startswith("/dev/"):
+        found.append(root.path)
+    return found
+
+
+def readable_paths(machine: Machine) -> list[str]:
+    """Configured files the hypervisor reads, wherever they are."""
+    plan = machine.plan
+    found = [path for path in (plan.image, plan.kernel, plan.initramfs) if path]
+    if plan.root is not None and plan.root.readonly and not plan.root.path.startswith("/dev/"):
+        found.append(plan.root.path)
+    return found
+
+
+def writable_paths(machine: Machine, need: Needs) -> list[str]:
+    """Files the hypervisor writes outside the directories that systemd makes for it."""
+    plan = machine.plan
+    found = []
+    if plan.root is not None and not plan.root.readonly and not plan.root.path.startswith("/dev/"):
+        found.append(plan.root.path)
+    if need.vsock_by_backend:
+        # vm-launch listens there, beside the device's own sockets.
+        found.append(paths.vsock_dir(plan.vm))
+    return found
+
+
+def configured_paths(machine: Machine) -> list[str]:
+    plan = machine.plan
+    root = plan.root.path if plan.root is not None else ""
+    return [path for path in (plan.image, plan.kernel, plan.initramfs, root) if path]
+
+
+def plan_path(vm: str) -> str:
+    return f"{paths.GENERATOR_DIR}/{names.plan_file(vm)}"

@@ -1,0 +1,62 @@
+"""The vsock device as a program, for a host whose kernel has none."""
+
+from vmsilo import names, paths
+from vmsilo_generator import unitfile
+from vmsilo_generator.machine import Machine
+from vmsilo_generator.roles import sandbox
+from vmsilo_generator.unitfile import Unit, text
+
+# It loses packets that are larger than this, and with them the connection. The credit it gives is this much, so
+# none is.
+PACKET_MAX = 32768
+
+
+def unit(machine: Machine) -> Unit:
+    plan = machine.plan
+    return Unit(
+        names.vsock_unit(plan.vm),
+        (
+            (
+                "Unit",
+                (
+                    ("Description", text(f"vsock device of VM {plan.vm}")),
+                    ("SourcePath", text(machine.file)),
+                    ("ConditionPathExists", "!" + paths.KERNEL_VSOCK),
+                    ("JoinsNamespaceOf", names.vm_unit(plan.vm)),
+                    ("StopWhenUnneeded", "yes"),
+                    ("StartLimitIntervalSec", "0"),
+                ),
+            ),
+            (
+                "Service",
+                (
+                    # Not "exec": that this program is missing is better said by vm-launch, which waits for it.
+                    ("Type", "simple"),
+                    (
+                        "ExecStart",
+                        unitfile.command(
+                            "vhost-device-vsock",
+                            f"--guest-cid={plan.cid}",
+                            f"--socket={paths.device_vsock(plan.vm)}",
+                            f"--uds-path={plan.vsock}",
+                            f"--tx-buffer-size={PACKET_MAX}",
+                        ),
+                    ),
+                    # It has no other way to end than by this signal.
+                    ("SuccessExitStatus", "SIGTERM"),
+                    *sandbox.identity(plan.vm),
+                    ("RuntimeDirectory", runtime_directory(plan.vm)),
+                    ("RuntimeDirectoryMode", "0700"),
+                    *sandbox.NO_CAPABILITY,
+                    *sandbox.HELPER,
+                    ("RestrictAddressFamilies", "AF_UNIX"),
+                    *sandbox.view(writable=(paths.vsock_dir(plan.vm),)),
+                ),
+            ),
+        ),
+    )
+
+
+def runtime_directory(vm: str) -> str:
+    """The directory of this unit as RuntimeDirectory= wants it, below /run."""
+    return paths.vsock_dir(vm).removeprefix("/run/")

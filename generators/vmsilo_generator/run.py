@@ -1,0 +1,246 @@
+"""What the generator does, in each of its modes."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import vmsilo
+from vmsilo import names, paths, plan
+from vmsilo.failure import EX_USAGE
+from vmsilo_generator import check, output, roles, source
+from vmsilo_generator.log import PROGRAM, Log, run_by_systemd
+from vmsilo_generator.machine import Machine, Refusal
+from vmsilo_generator.model import Config, Problem
+from vmsilo_generator.resolve import name_problems, resolve, without
+from vmsilo_generator.source import ConfigFile
+from vmsilo_generator.unitfile import File, Link, Unit
+
+USAGE = f"""\
+usage: {PROGRAM} [--root DIR] NORMAL-DIR [EARLY-DIR LATE-DIR]
+       {PROGRAM} [--root DIR] --check [FILE...]
+       {PROGRAM} [--root DIR] --dry-run | --list
+       {PROGRAM} --help | --version
+"""
+
+GROUP = "/etc/group"
+KVM_GROUP = "kvm"
+
+Entries = tuple[File | Link, ...]
+
+
+class Usage(Exception):
+    """The command line can't be understood: what is wrong with it."""
+
+
+class Call(NamedTuple):
+    """What the command line asks for."""
+
+    mode: str  # write, or the name of an option
+    root: str
+    operands: tuple[str, ...]
+
+
+class Made(NamedTuple):
+    """What becomes of the configuration."""
+
+    machines: tuple[Machine, ...]
+    entries: Entries
+    problems: tuple[Problem, ...]  # all of them, located and sorted
+
+
+def run(arguments: Sequence[str]) -> int:
+    try:
+        call = parse(arguments)
+    except Usage as error:
+        sys.stderr.write(f"{PROGRAM}: {error}\n{USAGE}")
+        return EX_USAGE
+    if call.mode == "--help":
+        sys.stdout.write(USAGE)
+        return 0
+    if call.mode == "--version":
+        sys.stdout.write(f"{PROGRAM} {vmsilo.__version__}\n")
+        return 0
+    dirs = source.directories(call.root, os.environ.get(paths.CONFIG_DIRECTORIES_VARIABLE, ""))
+    files = source.find(dirs)
+    if call.mode == "--check":
+        files = replaced(files, [given(path) for path in call.operands])
+    made = make(files, source.passwd(call.root), kvm_group=has_group(call.root, KVM_GROUP))
+    if call.mode == "write":
+        return write(made, call.operands[0])
+    if call.mode == "--check":
+        report = of_files(made.problems, call.operands)
+    else:
+        report = made.problems
+        sys.stdout.write(dry_run(made.entries) if call.mode == "--dry-run" else listing(made.machines))
+    tell(report, Log(by_systemd=False))
+    return 1 if report else 0
+
+
+def parse(arguments: Sequence[str]) -> Call:
+    """Raises Usage."""
+    mode = root = ""
+    operands: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if argument == "--":
+            operands += rest
+            break
+        if argument == "--root":
+            if not rest:
+                raise Usage("--root needs a directory")
+            root = rest.pop(0)
+        elif argument.startswith("--root="):
+            root = argument.removeprefix("--root=")
+        elif argument in ("--check", "--dry-run", "--list", "--help", "--version"):
+            if mode and mode != argument:
+                raise Usage(f"{mode} and {argument} exclude each other")
+            mode = argument
+        elif argument.startswith("-"):
+            raise Usage(f"there is no option {argument}")
+        else:
+            operands.append(argument)
+    if not mode and len(operands) not in (1, 3):
+        raise Usage("expected one directory to write to, or three")
+    if mode not in ("", "--check") and operands:
+        raise Usage(f"{mode} takes no arguments")
+    return Call(mode or "write", root, tuple(operands))
+
+
+def given(path: str) -> ConfigFile:
+    """A file named on the command line, which is to be there."""
+    file = source.read(path)
+    return file if file is not None else ConfigFile("", path, "", "a link to /dev/null configures nothing")
+
+
+def replaced(files: Sequence[ConfigFile], others: Sequence[ConfigFile]) -> list[ConfigFile]:
+    """*files* with *others* in the places of those with their names."""
+    by_name = {file.name: file for file in others}
+    kept = [file for file in files if file.name not in by_name]
+    return sorted(kept + list(by_name.values()), key=lambda file: file.name)
+
+
+def of_files(problems: Sequence[Problem], files: Sequence[str]) -> tuple[Problem, ...]:
+    return tuple(problem for problem in problems if not files or problem.file in files)
+
+
+def has_group(root: str, name: str) -> bool:
+    try:
+        with open(root.rstrip("/") + GROUP, "rb") as file:
+            return f"\n{name}:".encode() in b"\n" + file.read()
+    except OSError:
+        return False
+
+
+def make(files: Sequence[ConfigFile], passwd: str, *, kvm_group: bool) -> Made:
+    """From the text of the configuration to that of the units. Pure."""
+    config = check.load(files, passwd)
+    resolved = resolve(config, kvm_group=kvm_group)
+    problems = list(resolved.problems)
+    refusals = [
+        Refusal(broken.name, broken.file, lines(broken.messages))
+        for broken in config.broken
+        if names.is_vm_name(broken.name)
+    ]
+
+    made: dict[str, Entries] = {}
+    for machine in resolved.machines:
+        try:
+            made[machine.plan.vm] = entries_of(machine)
+        except ValueError as error:
+            problems.append(Problem(machine.file, (), f"can't be written into a unit: {error}"))
+    for refusal in refusals:
+        made[refusal.vm] = entries_of_refusal(refusal)
+
+    where_from = files_of_vms(config)
+    problems += name_problems((vm, where_from[vm], entry.name) for vm in sorted(made) for entry in made[vm])
+    machines = resolved.machines
+    if problems:
+        machines, late = sort_out(machines, config, problems, files)
+        for refusal in late:
+            made[refusal.vm] = entries_of_refusal(refusal)
+        made |= {machine.plan.vm: entries_of(machine) for machine in machines}
+
+    entries = [entry for vm in sorted(made) for entry in made[vm]]
+    if resolved.host is not None:
+        entries.append(File(names.HOST_PLAN_FILE, plan.dumps(resolved.host)))
+    return Made(machines, tuple(entries), located([*config.problems, *problems], files))
+
+
+def sort_out(
+    machines: Sequence[Machine], config: Config, problems: Sequence[Problem], files: Sequence[ConfigFile]
+) -> tuple[tuple[Machine, ...], list[Refusal]]:
+    """The machines that *problems* leave, and a refusal for each VM that they don't."""
+    messages: dict[str, list[str]] = {}
+    for problem in located(problems, files):
+        messages.setdefault(problem.file, []).append(rendered(problem))
+    refusals = [
+        Refusal(vm, file, lines(messages[file])) for vm, file in files_of_vms(config).items() if file in messages
+    ]
+    gone = {refusal.vm for refusal in refusals}
+    return tuple(without(machine, gone) for machine in machines if machine.plan.vm not in gone), refusals
+
+
+def files_of_vms(config: Config) -> dict[str, str]:
+    return {vm.name: vm.file for vm in config.vms} | {broken.name: broken.file for broken in config.broken}
+
+
+def entries_of(machine: Machine) -> Entries:
+    """Raises ValueError for a value that can't be written into a unit."""
+    made = [entry.file() if isinstance(entry, Unit) else entry for entry in roles.units(machine)]
+    return (*made, File(names.plan_file(machine.plan.vm), plan.dumps(machine.plan)))
+
+
+def entries_of_refusal(refusal: Refusal) -> Entries:
+    return tuple(entry.file() if isinstance(entry, Unit) else entry for entry in roles.refusing(refusal))
+
+
+def lines(messages: Sequence[str]) -> tuple[str, ...]:
+    return tuple(line for message in messages for line in message.split("\n"))
+
+
+def located(problems: Sequence[Problem], files: Sequence[ConfigFile]) -> tuple[Problem, ...]:
+    if not problems:
+        return ()
+    from vmsilo_generator import problems as telling  # late: only needed when something is wrong
+
+    return telling.locate(problems, files)
+
+
+def rendered(problem: Problem) -> str:
+    from vmsilo_generator import problems as telling  # late, as in located()
+
+    return telling.render(problem)
+
+
+def tell(problems: Sequence[Problem], log: Log) -> None:
+    for problem in problems:
+        log.error(rendered(problem))
+
+
+def write(made: Made, directory: str) -> int:
+    """As systemd wants it: a VM that can't be is told about, and no reason to fail."""
+    log = Log(by_systemd=run_by_systemd())
+    tell(made.problems, log)
+    try:
+        output.write(directory, made.entries)
+    except output.OutputError as error:
+        log.error(str(error))
+        return 1
+    return 0
+
+
+def dry_run(entries: Entries) -> str:
+    """The files and links with their names, in the order they would be written."""
+    return "".join(
+        f"# {entry.name}\n{entry.text}\n" if isinstance(entry, File) else f"# {entry.name} -> {entry.target}\n\n"
+        for entry in entries
+    )
+
+
+def listing(machines: Sequence[Machine]) -> str:
+    """One line for each VM that can be: name, hypervisor, context id and file, separated by tabs."""
+    return "".join(
+        f"{machine.plan.vm}\t{machine.plan.hypervisor}\t{machine.plan.cid}\t{machine.file}\n" for machine in machines
+    )
