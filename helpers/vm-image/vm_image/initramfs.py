@@ -1,0 +1,81 @@
+"""The initramfs: busybox, the modules that reaching the root takes, mke2fs, and /init (units/guest/initramfs/init).
+
+It holds no more than that, since every byte of it is copied at every start; all other modules are in the root.
+Module files are stored uncompressed for the same reason.
+"""
+
+import subprocess
+from pathlib import Path
+from typing import BinaryIO
+
+from vm_image import cpio
+from vm_image.modules import Modules
+from vmsilo.failure import EX_DATAERR, Failure
+
+# Groups of modules that /init loads together.
+GROUPS = {
+    # crc32c_generic: erofs and ext4 ask for the checksum by a name that only a modprobe could turn into a module.
+    # vsock is here so that the guest's init can report from its first moment on.
+    "base": ("virtio_pci", "virtio_blk", "crc32c_generic?", "erofs", "overlay", "vmw_vsock_virtio_transport"),
+    "ext4": ("ext4",),
+}
+
+BUSYBOX = "usr/bin/busybox"
+MKE2FS = "usr/sbin/mke2fs"
+# It complains about a type it does not find here; /init names all features that matter.
+MKE2FS_CONF = b"[defaults]\nblocksize = 4096\ninode_size = 256\n[fs_types]\next4 = {\n}\n"
+LOADER = "/lib64/ld-linux-x86-64.so.2"
+
+
+def write(output: BinaryIO, tree: Path, modules: Modules, init: bytes) -> None:
+    """Write the archive for the guest in *tree*, whose busybox and mke2fs it takes."""
+    members = [
+        *(cpio.directory(name) for name in ("dev", "proc", "sys", "lower", "overlay", "root", "tmp")),
+        # For messages of the kernel's first moment, before /init has mounted anything.
+        cpio.character_device("dev/console", 5, 1),
+        cpio.regular("init", init, executable=True),
+        cpio.regular("bin/busybox", _read(tree, BUSYBOX), executable=True),
+        cpio.regular("bin/mke2fs", _read(tree, MKE2FS), executable=True),
+        cpio.regular("etc/mke2fs.conf", MKE2FS_CONF),
+        *(cpio.regular(path.lstrip("/"), _read(tree, path), executable=True) for path in _libraries(tree)),
+        *_module_members(modules),
+    ]
+    cpio.write(output, members)
+
+
+def _module_members(modules: Modules) -> list[cpio.Member]:
+    members: list[cpio.Member] = []
+    stored: set[str] = set()
+    for group, wanted in GROUPS.items():
+        order = [path for path in modules.order(wanted) if path not in stored]
+        stored.update(order)
+        names = [_stored_name(path) for path in order]
+        members += [cpio.regular(f"modules/{name}", modules.read(path))
+                    for name, path in zip(names, order, strict=True)]
+        members.append(cpio.regular(f"modules/{group}.order", "".join(f"{name}\n" for name in names).encode()))
+    return members
+
+
+def _stored_name(path: str) -> str:
+    return path.rpartition("/")[2].partition(".ko")[0] + ".ko"
+
+
+def _libraries(tree: Path) -> list[str]:
+    """The dynamic loader and the libraries of mke2fs, as the loader of *tree* finds them there."""
+    listing = subprocess.run(("chroot", tree, LOADER, "--list", "/" + MKE2FS), capture_output=True, text=True,
+                             check=False)
+    if listing.returncode:
+        raise Failure("cannot tell the libraries of mke2fs", listing.stderr.strip(), EX_DATAERR)
+    found = [line.split("=>")[1].split()[0] for line in listing.stdout.splitlines() if "=>" in line]
+    return sorted({LOADER, *found} - {"not"})
+
+
+def _read(tree: Path, path: str) -> bytes:
+    """A file of *tree*, following links as if *tree* were the root."""
+    here = tree / path.lstrip("/")
+    for _ in range(8):
+        if not here.is_symlink():
+            return here.read_bytes()
+        target = here.readlink()
+        here = tree / target.relative_to("/") if target.is_absolute() else here.parent / target
+    raise Failure(f"{path} of the guest is a link to itself", code=EX_DATAERR)
