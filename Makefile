@@ -55,7 +55,7 @@ lint: deps
 	mandoc -T lint -W warning $(pages)
 
 demo: deps
-	@PYTHONPATH=tests $(VENV)/bin/python -m lab.demo
+	@PYTHONPATH=.:tests $(VENV)/bin/python -m lab.demo
 
 bench: deps
 	@$(VENV)/bin/python tests/bench/run.py $(BENCH)

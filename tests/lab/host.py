@@ -6,11 +6,13 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from lab.tree import USER
+from vmsilo import names
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
 CONFIG = "/etc/vmsilo.d"
@@ -199,6 +201,19 @@ class Host:
                 raise Failed(f"{unit} is {state} after {timeout} s, not {wanted}")
             time.sleep(0.1)
 
+    def wait_for(self, holds: Callable[[], bool], timeout: float = 60) -> None:
+        """Wait until *holds* says yes."""
+        deadline = time.monotonic() + timeout
+        while not holds():
+            if time.monotonic() > deadline:
+                raise Failed(f"still not so after {timeout} s")
+            time.sleep(0.2)
+
+    @staticmethod
+    def now() -> float:
+        """For journal(since=...): the lab's clock is ours."""
+        return time.time()
+
     def reload(self) -> None:
         self.systemctl("daemon-reload")
 
@@ -222,10 +237,26 @@ class Host:
             else:
                 self.run("rm", "-f", f"{CONFIG}/{stem}.toml")
         self.reload()
-        # A socket of a file that came later than boot is not started by the reload.
-        for stem, text in files.items():
-            if text and stem != "host":
-                self.systemctl("start", f"vmsilo-{stem}.socket", f"vmsilo-{stem}-console.socket", check=False)
+
+    @contextmanager
+    def configured(self, files: Mapping[str, str]) -> Iterator[None]:
+        """VMs that are there for a while, with their sockets, which at a boot would be started by themselves."""
+        self.configure(files)
+        for stem in files:
+            self.systemctl("start", names.command_socket_unit(stem), names.console_socket_unit(stem), check=False)
+        try:
+            yield
+        finally:
+            self.stop(*files)
+            self.configure(dict.fromkeys(files, ""))
+
+    def stop(self, *vms: str) -> None:
+        """Stop VMs without ceremony, with all of their units."""
+        for vm in vms:
+            unit = names.vm_unit(vm)
+            self.systemctl("kill", "--signal=KILL", unit, check=False)
+            self.systemctl("stop", unit, names.command_socket_unit(vm), names.console_socket_unit(vm), check=False)
+            self.systemctl("reset-failed", f"{names.PREFIX}{vm}*", check=False)
 
     def vm_run(
         self,
@@ -236,6 +267,11 @@ class Host:
         timeout: float = PATIENCE,
     ) -> Result:
         return self.run("vm-run", *argv, user=user, input=input, check=check, timeout=timeout)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """What vm-list says."""
+        answer: list[dict[str, Any]] = json.loads(self.run("vm-list", "--json", user=USER).out)
+        return answer
 
     def main_pid(self, unit: str) -> int:
         """Of a running service, as seen in the lab."""
@@ -248,7 +284,3 @@ class Host:
 
 def _shown(output: bytes | None) -> str:
     return (output or b"").decode(errors="replace")[-4000:]
-
-
-def fail(message: str) -> NoReturn:
-    raise Failed(message)

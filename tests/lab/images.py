@@ -11,7 +11,7 @@ _SOURCES = [cache.ROOT / name for name in ("helpers/vm-image", "helpers/vsock-cm
 
 
 def build(name: str, *arguments: str) -> Path:
-    """The bundle *name* that `vm-image build debian` makes with *arguments*, from the cache if nothing has changed."""
+    """The bundle *name* that `vm-image build debian` makes with *arguments*, or the cached one."""
     command = [str(VM_IMAGE), "build", "debian", f"--name={name}", *arguments]
     key = cache.digest([*(word.encode() for word in command[1:]), *cache.contents(*_SOURCES)])
 
