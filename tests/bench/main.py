@@ -9,7 +9,7 @@ import pwd
 import tempfile
 from pathlib import Path
 
-from bench import generator
+from bench import generator, guest
 
 MEMORY = "/dev/shm"
 
@@ -28,13 +28,37 @@ def bench_generator(options: argparse.Namespace) -> str:
         return generator.report(Path(scratch), options.rounds, ordinary_user())
 
 
-BENCHES = {"generator": bench_generator}
+def bench_run(options: argparse.Namespace) -> str:
+    return guest.run(options.rounds)
+
+
+def bench_throughput(options: argparse.Namespace) -> str:
+    return guest.throughput(options.size, options.long_rounds)
+
+
+def bench_coldstart(options: argparse.Namespace) -> str:
+    return guest.coldstart(options.rounds)
+
+
+def bench_memory(options: argparse.Namespace) -> str:
+    return guest.memory()
+
+
+BENCHES = {
+    "generator": bench_generator,
+    "run": bench_run,
+    "throughput": bench_throughput,
+    "coldstart": bench_coldstart,
+    "memory": bench_memory,
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bench", nargs="*", choices=[*BENCHES, []], help="default: all")
     parser.add_argument("--rounds", type=int, default=21, metavar="N", help="runs of each contender (21)")
+    parser.add_argument("--long-rounds", type=int, default=3, metavar="N", help="the same for throughput (3)")
+    parser.add_argument("--size", type=int, default=1024, metavar="MIB", help="what throughput moves (1024)")
     options = parser.parse_args()
     for name in options.bench or BENCHES:
         print(BENCHES[name](options), flush=True)
