@@ -37,18 +37,14 @@ def unit_section(machine: Machine, need: Needs) -> Assignments:
     wanted = [names.vm_unit(vm) for vm in machine.depends_on]
     # What stands for a broken VM fails with the reason, which so appears wherever this VM is started.
     wanted += [names.command_socket_unit(vm) for vm in machine.broken_dependencies]
-    required = [names.vsock_unit(plan.vm)] if need.vsock_by_backend else []
+    # Not Requires=: where the program is missing, vm-launch says so in a line that names it.
+    wanted += [names.vsock_unit(plan.vm)] if need.vsock_by_backend else []
     lines = [
         ("Description", text(names.vm_description(plan.vm, plan.hypervisor, note(machine)))),
         ("SourcePath", text(machine.file)),
     ]
-    if required:
-        # Not BindsTo=: where the kernel has vsock the condition of that unit skips it.
-        lines.append(("Requires", " ".join(required)))
     if wanted:
-        lines.append(("Wants", " ".join(wanted)))
-    if required or wanted:
-        lines.append(("After", " ".join(required + wanted)))
+        lines += [("Wants", " ".join(wanted)), ("After", " ".join(wanted))]
     lines.append(("RequiresMountsFor", words(*configured_paths(machine))))
     # Each start is somebody's wish, and what went wrong with it is worth more than "repeated too quickly".
     lines.append(("StartLimitIntervalSec", "0"))

@@ -30,8 +30,8 @@ def unit(machine: Machine) -> Unit:
             (
                 "Service",
                 (
-                    # Not "exec": that this program is missing is better said by vm-launch, which waits for it.
-                    ("Type", "simple"),
+                    # From then on the directory is there, which the hypervisor's unit wants to see.
+                    ("Type", "exec"),
                     (
                         "ExecStart",
                         unitfile.command(
