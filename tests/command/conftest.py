@@ -1,0 +1,113 @@
+"""A host and a guest without systemd or VM: real vm-run, connector and agent, wired through Unix sockets.
+
+``Rig`` stands for systemd on the host (it accepts at a VM's command socket and starts the connector), for the device
+that serves the hybrid vsock, and for systemd in the guest (it accepts and starts the agent).
+"""
+
+import getpass
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HELPERS = ROOT / "helpers/vsock-cmd"
+PYTHON = "/usr/bin/python3"
+CODE_PATH = (str(ROOT), str(HELPERS))
+
+# vm-run's launcher, with another /run/vmsilo.
+_VM_RUN = """\
+import sys
+sys.path[:0] = {path!r}
+from vmsilo import paths
+paths.RUN = {run!r}
+from vsock_cmd.run import main
+sys.exit(main())
+"""
+
+
+class Rig:
+    """One VM, called ``demo``; ``user`` is who commands run as unless told otherwise."""
+
+    vm = "demo"
+
+    def __init__(self, directory: Path, user: str) -> None:
+        self.directory = directory
+        self.user = user
+        self.connectors: list[subprocess.Popen[bytes]] = []
+        self.agents: list[subprocess.Popen[bytes]] = []
+        self.hybrid = directory / "guest.socket"
+        command = directory / self.vm / "command.socket"
+        command.parent.mkdir()
+        self._listeners = [self._listen(self.hybrid, self._guest), self._listen(command, self._connector)]
+        self.script = directory / "vm-run"
+        self.script.write_text(_VM_RUN.format(path=list(CODE_PATH), run=str(directory)))
+
+    def _listen(self, path: Path, serve: Callable[[socket.socket], None]) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path))
+        listener.listen(64)
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                serve(connection)
+                connection.close()
+
+        threading.Thread(target=accept, daemon=True).start()
+        return listener
+
+    def _connector(self, client: socket.socket) -> None:
+        command = [PYTHON, "-IS", HELPERS / "vsock-cmd", "connect", "--cid", "3", "--socket", self.hybrid]
+        self.connectors.append(subprocess.Popen(command, stdin=client))
+
+    def _guest(self, connection: socket.socket) -> None:
+        assert connection.recv(64) == b"CONNECT 5000\n"
+        connection.sendall(b"OK 1073741824\n")
+        command = [PYTHON, "-IS", HELPERS / "agent", "--user", self.user]
+        self.agents.append(subprocess.Popen(command, stdin=connection))
+
+    def argv(self, *arguments: str) -> list[str]:
+        """The command line of a vm-run."""
+        return [PYTHON, "-IS", str(self.script), *arguments]
+
+    def run(
+        self, *arguments: str, stdin: bytes = b"", timeout: float = 60, **keywords: object
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run vm-run on the VM to its end."""
+        return subprocess.run(
+            self.argv(*arguments), input=stdin, capture_output=True, timeout=timeout, check=False, **keywords
+        )  # type: ignore[call-overload,no-any-return]
+
+    def command(self, *arguments: str, **keywords: object) -> subprocess.CompletedProcess[bytes]:
+        """Run *arguments* in the VM, without options."""
+        return self.run(self.vm, *arguments, **keywords)  # type: ignore[arg-type]
+
+    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """Start vm-run on the VM, with pipes."""
+        return subprocess.Popen(
+            self.argv(*arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    def close(self) -> None:
+        for listener in self._listeners:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        for process in (*self.connectors, *self.agents):
+            try:
+                process.wait(20)
+            finally:
+                process.kill()
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(tmp_path, getpass.getuser())
+    yield made
+    made.close()
