@@ -81,6 +81,7 @@ def test_files_are_where_the_system_looks(staged: Path) -> None:
         "/usr/libexec/vmsilo/vsock-cmd",
         "/usr/lib/systemd/system-generators/vmsilo-generator",
         "/usr/lib/vmsilo/vmsilo/names.py",
+        "/usr/lib/vmsilo/guest/agent",
         "/usr/share/man/man7/vmsilo.7",
     }
     assert {path for path in there if not path.startswith("/usr/")} == set()
@@ -186,7 +187,8 @@ def test_installed_generator(elsewhere: Path, tmp_path: Path) -> None:
     done = run(generator, *[str(tmp_path / "units")] * 3, VMSILO_CONFIG_DIRS=directory)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     services = [path for path in (tmp_path / "units").glob("*.service") if path.is_file()]
-    helpers = set(re.findall(r'(?<==)"?(/[^ "]*/vmsilo/[a-z-]+)', "".join(path.read_text() for path in services)))
+    text = "".join(path.read_text() for path in services)
+    helpers = {path for path in re.findall(r"^Exec\w+=(/\S+)", text, re.MULTILINE) if "/vmsilo/" in path}
     assert {path.rpartition("/")[2] for path in helpers} == {"vm-launch", "vsock-cmd"}
     assert {path.rpartition("/")[0] for path in helpers} == {str(elsewhere / "lib/programs/vmsilo")}
     assert all(os.access(path, os.X_OK) for path in helpers)

@@ -4,7 +4,6 @@ Both generators read from and write to memory, each into a directory that is emp
 Quadlet gets one .container file for each unit file that we write, since it makes one unit of each.
 """
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -67,12 +66,6 @@ def install(where: Path) -> Installed:
     return Installed(str(where / "usr/lib/systemd/system-generators/vmsilo-generator"))
 
 
-def quadlet() -> str | None:
-    """podman's generator, 4.4 or later: of this machine, or of a lab's tree."""
-    places = [os.environ.get("QUADLET", ""), "/usr/libexec/podman/quadlet", "/usr/lib/podman/quadlet"]
-    return next((place for place in places if place and os.access(place, os.X_OK)), None)
-
-
 def write_vms(directory: Path, count: int, user: str) -> None:
     directory.mkdir(parents=True)
     if not count:
@@ -108,7 +101,7 @@ class Case(NamedTuple):
     results: list[Result]
 
 
-def measure(installed: Installed, scratch: Path, vms: int, rounds: int, user: str) -> Case:
+def measure(installed: Installed, scratch: Path, vms: int, rounds: int, user: str, rival: str | None) -> Case:
     """One row: *vms* VMs, and as many containers as they have unit files."""
     config, containers, output = (fresh(scratch / name) for name in ("vmsilo.d", "containers", "output"))
     config.rmdir()
@@ -128,7 +121,6 @@ def measure(installed: Installed, scratch: Path, vms: int, rounds: int, user: st
         Contender("python", lambda: spawn([PYTHON, "-I", "-S", "-c", "pass"], {})),
         Contender("vmsilo", run_ours),
     ]
-    rival = quadlet()
     if rival:
 
         def run_theirs() -> float:
@@ -152,15 +144,16 @@ def row(case: Case) -> list[str]:
 
 def vms_for_units(units: int, installed: Installed, scratch: Path, user: str) -> int:
     """How many VMs have about *units* unit files."""
-    few, more = (measure(installed, scratch, count, 0, user).units for count in (10, 20))
+    few, more = (measure(installed, scratch, count, 0, user, None).units for count in (10, 20))
     each = (more - few) / 10
     return round((units - few) / each) + 10
 
 
-def report(scratch: Path, rounds: int, user: str) -> str:
+def report(scratch: Path, rounds: int, user: str, rival: str | None) -> str:
+    """The table; *rival* is quadlet's path."""
     installed = install(scratch / "tree")
     counts = sorted({*COUNTS, vms_for_units(1000, installed, scratch, user)})
-    cases = [measure(installed, scratch, count, rounds, user) for count in counts]
+    cases = [measure(installed, scratch, count, rounds, user, rival) for count in counts]
     header = ["VMs", "units", "python ms", "vmsilo ms", "of python", "quadlet ms", "of quadlet"]
     title = f"Generator: wall time, medians of {rounds} runs in turns, files in memory"
     return render(title, header, [row(case) for case in cases])

@@ -9,6 +9,8 @@ import pwd
 import tempfile
 from pathlib import Path
 
+from lab import tree
+
 from bench import generator, guest
 
 MEMORY = "/dev/shm"
@@ -21,11 +23,19 @@ def ordinary_user() -> str:
     return own if own != "root" else next(iter(people), "nobody")
 
 
+def quadlet() -> str | None:
+    """podman's generator, 4.4 or later: this machine's, or the one in the lab's tree."""
+    places = [os.environ.get("QUADLET", ""), "/usr/libexec/podman/quadlet"]
+    if os.geteuid() == 0:
+        places.append(str(tree.build() / "usr/libexec/podman/quadlet"))
+    return next((place for place in places if place and os.access(place, os.X_OK)), None)
+
+
 def bench_generator(options: argparse.Namespace) -> str:
     with tempfile.TemporaryDirectory(
         prefix="vmsilo-bench-", dir=MEMORY if os.path.isdir(MEMORY) else None
     ) as scratch:
-        return generator.report(Path(scratch), options.rounds, ordinary_user())
+        return generator.report(Path(scratch), options.rounds, ordinary_user(), quadlet())
 
 
 def bench_run(options: argparse.Namespace) -> str:
