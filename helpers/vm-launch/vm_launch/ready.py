@@ -1,7 +1,8 @@
 """Waiting for the guest to say that it is ready.
 
 systemd in the guest sends the messages of sd_notify(3), one short connection each, to the vsock address that it
-was given as system credential ``vmm.notify_socket`` (systemd.system-credentials(7)); a guest without systemd does so too.
+was given as system credential ``vmm.notify_socket`` (systemd.system-credentials(7)); a guest without systemd does
+the same.
 Its PID 1 waits until the connection is closed, and a half-close does not get through a hybrid socket: so each is
 closed as soon as its message is there, and none is read to its end.
 

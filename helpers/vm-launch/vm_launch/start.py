@@ -24,8 +24,11 @@ OVERLAY_SERIAL = "vmsilo-overlay"
 # Linux on x86 cuts its command line off there without a word (COMMAND_LINE_SIZE, with the final NUL).
 CMDLINE_MAX = 2047
 
+_LANDLOCK = 3  # the version that cloud-hypervisor requires: Linux 6.2
+
 _DEVICE_SECONDS = 10.0  # that the user-space vsock device may take to appear
 _DEVICE_POLL = 0.01
+_FIRST_BYTES = 512  # of a disk, to recognize a format by
 
 
 class Vsock(NamedTuple):
@@ -54,14 +57,16 @@ def prepare(plan: Plan, hypervisor: Traits) -> Start:
     """Check and make everything. Descriptors that the hypervisor inherits are left inheritable."""
     image = bundle.read(plan.image)
     binary = find_binary(hypervisor)
-    kvm = kvm_usable(hypervisor)
+    kvm = kvm_usable(plan, hypervisor)
     kernel = readable(plan.kernel or image.kernel, "kernel")
     initramfs = readable(plan.initramfs or image.initramfs, "initramfs")
     parameters = cmdline(image.cmdline, plan)
-    drives = make_drives(plan, image)
+    drives = make_drives(plan, image, hypervisor)
     vsock = open_vsock(plan, hypervisor)
     strings = oem_strings(plan, kernel_vsock=vsock.kernel)
     make_console(plan, hypervisor)
+    for name in hypervisor.directories:
+        os.makedirs(os.path.join(plan.run_dir, name), mode=0o700, exist_ok=True)
     ready = Start(
         binary=binary,
         kernel=kernel,
@@ -74,7 +79,7 @@ def prepare(plan: Plan, hypervisor: Traits) -> Start:
         kvm=kvm,
         vsock=vsock.descriptor,
         kernel_vsock=vsock.kernel,
-        landlock=hypervisor.landlock and landlock_there(),
+        landlock=hypervisor.landlock and landlock_usable(plan, hypervisor),
     )
     config = hypervisor.config(plan, ready)
     if config:
@@ -85,7 +90,7 @@ def prepare(plan: Plan, hypervisor: Traits) -> Start:
     return ready
 
 
-def kvm_usable(hypervisor: Traits) -> bool:
+def kvm_usable(plan: Plan, hypervisor: Traits) -> bool:
     """Whether KVM can be opened. Raises Failure if *hypervisor* can't do without."""
     try:
         os.close(os.open(KVM, os.O_RDWR | os.O_CLOEXEC))
@@ -93,7 +98,8 @@ def kvm_usable(hypervisor: Traits) -> bool:
         reason = f"cannot open {KVM}: {error.strerror}"
         if hypervisor.needs_kvm:
             raise Failure(reason, f"{hypervisor.name} needs KVM; qemu works without", EX_UNAVAILABLE) from None
-        complain("vm-launch", f"{reason}: emulating the processor, which is slow")
+        if "accel=" not in plan.machine:
+            complain("vm-launch", f"{reason}: emulating the processor, which is slow")
         return False
     return True
 
@@ -147,27 +153,30 @@ def cmdline(image: str, plan: Plan) -> str:
     return line
 
 
-def make_drives(plan: Plan, image: bundle.Bundle) -> tuple[Drive, ...]:
+def make_drives(plan: Plan, image: bundle.Bundle, hypervisor: Traits) -> tuple[Drive, ...]:
     """The root, which is the guest's first disk, and the overlay if it is a disk."""
     root = plan.root or Disk(image.root, readonly=True)
-    drives = [open_drive(root)]
+    drives = [open_drive(root, hypervisor)]
     if plan.overlay.type == "raw":
         drives.append(overlay_drive(plan))
     return tuple(drives)
 
 
-def open_drive(disk: Disk) -> Drive:
+def open_drive(disk: Disk, hypervisor: Traits) -> Drive:
     """The drive of *disk*, checked as far as opening it tells."""
     flags = os.O_RDONLY if disk.readonly else os.O_RDWR
     purpose = "reading" if disk.readonly else "reading and writing"
     try:
-        descriptor = os.open(disk.path, flags | os.O_CLOEXEC)
+        descriptor = os.open(disk.path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise cannot_open(disk.path, "root disk", purpose, error) from None
     mode = os.fstat(descriptor).st_mode
-    os.close(descriptor)
     if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
         raise Failure(f"the root disk {disk.path} is neither a file nor a block device", code=EX_CONFIG)
+    first = os.pread(descriptor, _FIRST_BYTES, 0)
+    os.close(descriptor)
+    if hypervisor.takes_for:
+        check_format(disk, hypervisor.takes_for(first), hypervisor.name)
     return Drive(
         serial=disk.id or ROOT_SERIAL,
         path=disk.path,
@@ -178,6 +187,19 @@ def open_drive(disk: Disk) -> Drive:
         sparse=disk.sparse,
         block_size=disk.block_size,
     )
+
+
+def check_format(disk: Disk, taken_for: str, hypervisor: str) -> None:
+    """Raise Failure if the hypervisor would take *disk* for what it is not.
+
+    A guest can write the header of a qcow2 image into a raw disk, whose backing file is then any file of the host.
+    """
+    if taken_for != disk.format:
+        raise Failure(
+            f"the root disk {disk.path} is {disk.format}, but {hypervisor} would take it for {taken_for}",
+            "see rootDisk.format",
+            EX_CONFIG,
+        )
 
 
 def overlay_drive(plan: Plan) -> Drive:
@@ -293,13 +315,21 @@ def listen(path: str, *, packets: bool) -> int:
     return inheritable(listener.detach())
 
 
-def landlock_there() -> bool:
-    """Whether the kernel has Landlock (landlock_create_ruleset(2): asking for its version)."""
+def landlock_usable(plan: Plan, hypervisor: Traits) -> bool:
+    """Whether the kernel has as much of Landlock as the hypervisor insists on."""
+    usable = landlock_version() >= _LANDLOCK
+    if plan.sandbox and not usable:
+        complain("vm-launch", f"this kernel's Landlock is too old or off: {hypervisor.name} runs without it")
+    return usable
+
+
+def landlock_version() -> int:
+    """The kernel's version of Landlock, see landlock_create_ruleset(2). Negative if it has none."""
     import ctypes
 
-    create_ruleset, version = 444, 1
-    found: int = ctypes.CDLL(None).syscall(create_ruleset, None, 0, version)
-    return found > 0
+    create_ruleset, ask_version = 444, 1
+    version: int = ctypes.CDLL(None).syscall(create_ruleset, None, 0, ask_version)
+    return version
 
 
 def inheritable(descriptor: int) -> int:

@@ -63,8 +63,10 @@ class Traits(NamedTuple):
     reads_terminal: bool  # takes console input only from a terminal
     landlock: bool  # can confine itself with it
     packet_socket: bool  # its control socket is of type SOCK_SEQPACKET
+    directories: tuple[str, ...]  # empty ones that it wants in the runtime directory
     argv: Callable[[Plan, Start], list[str]]
     config: Callable[[Plan, Start], str]  # text of the VM's configuration, "" for none
+    takes_for: Callable[[bytes], str] | None  # format it guesses from a disk's first bytes; None: it does as told
     boot: Callable[[Target], None]
     press_power_button: Callable[[Target], None]
     explain: Callable[[int], str]

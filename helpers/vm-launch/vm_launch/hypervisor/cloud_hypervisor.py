@@ -1,0 +1,110 @@
+"""cloud-hypervisor, from version 51 on.
+
+It starts without a VM and is given one over its API, in the form its OpenAPI description calls VmConfig.
+"""
+
+import json
+from typing import Any
+
+from vm_launch import api
+from vm_launch.hypervisor import Drive, Start, Target, Traits
+from vmsilo.failure import EX_CONFIG, Failure
+from vmsilo.plan import Plan
+
+# It logs warnings and errors at least.
+_VERBOSITY = {"error": [], "warn": [], "info": ["-v"], "debug": ["-vv"], "trace": ["-vvv"]}
+_IMAGE_TYPES = {"raw": "Raw", "qcow2": "Qcow2"}
+
+
+def argv(plan: Plan, start: Start) -> list[str]:
+    """The command line: how it runs, but nothing about the VM."""
+    return [
+        start.binary,
+        *("--api-socket", f"fd={start.control}"),
+        *("--seccomp", "log" if plan.seccomp_log else "true"),
+        *_VERBOSITY[plan.log_level],
+        *plan.extra_args,
+    ]
+
+
+def config(plan: Plan, start: Start) -> str:
+    """The VM as JSON text."""
+    return json.dumps(merge(vm_config(plan, start), plan.extra_config), indent=1, ensure_ascii=False) + "\n"
+
+
+def vm_config(plan: Plan, start: Start) -> dict[str, Any]:
+    return {
+        "payload": {"kernel": start.kernel, "initramfs": start.initramfs, "cmdline": start.cmdline},
+        "cpus": {"boot_vcpus": plan.cpus, "max_vcpus": plan.cpus},
+        "memory": {"size": plan.memory << 20},
+        "disks": [_disk(drive) for drive in start.drives],
+        "rng": {"src": "/dev/urandom"},
+        "serial": {"mode": "Tty"},  # standard input and output, which vm-launch has prepared
+        "console": {"mode": "Off"},  # else it is a second one on the same descriptors
+        "vsock": {"cid": plan.cid, "socket": plan.vsock},
+        "platform": {"oem_strings": list(start.oem_strings)},
+        "pvpanic": True,
+        "landlock_enable": plan.sandbox and start.landlock,
+    }
+
+
+def merge(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+    """*base* with *extra* over it: objects are merged key by key, everything else is replaced."""
+    merged = dict(base)
+    for key, value in extra.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def boot(target: Target) -> None:
+    with open(target.config, encoding="utf-8") as file:
+        api.put(target.socket, "vm.create", file.read(), target.deadline)
+    api.put(target.socket, "vm.boot", "", target.deadline)
+
+
+def press_power_button(target: Target) -> None:
+    api.put(target.socket, "vm.power-button", "", target.deadline)
+
+
+def explain(status: int) -> str:
+    if status == 1:
+        return "cloud-hypervisor could not start or go on: see its messages"
+    return f"cloud-hypervisor ended with status {status}"
+
+
+def _disk(drive: Drive) -> dict[str, Any]:
+    if drive.block_size:
+        raise Failure("rootDisk.block-size: cloud-hypervisor has no such setting", code=EX_CONFIG)
+    disk: dict[str, Any] = {
+        "path": drive.path,
+        "readonly": drive.readonly,
+        "direct": drive.direct,
+        "sparse": drive.sparse,
+        # Always stated: it would guess from the first bytes, and those are the guest's to write.
+        "image_type": _IMAGE_TYPES[drive.format],
+        "serial": drive.serial,
+    }
+    if drive.format == "qcow2":
+        disk["backing_files"] = True  # named by the image's owner: the guest writes inside it only
+    return disk
+
+
+TRAITS = Traits(
+    name="cloud-hypervisor",
+    binaries=("cloud-hypervisor",),
+    needs_kvm=True,
+    serves_vsock=True,
+    user_space_vsock=False,
+    reads_oem_files=False,
+    reads_terminal=True,
+    landlock=True,
+    packet_socket=False,
+    directories=(),
+    argv=argv,
+    config=config,
+    takes_for=None,
+    boot=boot,
+    press_power_button=press_power_button,
+    explain=explain,
+)

@@ -1,0 +1,147 @@
+"""crosvm, which takes everything about its VM from the command line.
+
+Options and exit statuses are those of its own help text and book. Values in a list key=value,... may be quoted,
+where a backslash escapes. Its control protocol changes between versions, so commands of the same program speak it.
+"""
+
+import os
+import select
+import signal
+import time
+
+from vm_launch.hypervisor import Drive, Start, Target, Traits, no_config
+from vmsilo.failure import Failure
+from vmsilo.plan import Plan
+
+# What it pivots its sandboxed devices' root to. Its own default, /var/empty, is not everywhere.
+_EMPTY = "empty"
+
+# How files begin that are not raw disks to crosvm.
+_QCOW = b"QFI\xfb"
+_COMPOSITE = b"composite_disk\x1d"
+_ANDROID_SPARSE = 0xED26FF3A
+_ZSTD = 0xFD2FB528
+_ZSTD_SKIPPABLE = 0x184D2A50  # and the 15 numbers after it
+
+# Exit statuses with --extended-status.
+_STATUSES = {
+    1: "crosvm could not start or go on: see its messages",
+    32: "the guest rebooted, for which crosvm ends",
+    33: "crosvm crashed, or the guest did",
+    34: "the guest panicked",
+    35: "crosvm does not know one of its arguments: see its messages",
+    36: "the guest hung, and its watchdog ended it",
+}
+
+
+def argv(plan: Plan, start: Start) -> list[str]:
+    """The command line. Devices and processors wait to be resumed."""
+    line = [
+        start.binary,
+        *("--extended-status", "--no-syslog", "--log-level", plan.log_level),
+        *plan.extra_args,
+        "run",
+        "--suspended",
+        *("--socket", f"/proc/self/fd/{start.control}"),
+        *("--cpus", f"num-cores={plan.cpus}"),
+        *("--mem", f"size={plan.memory}"),
+        *("--serial", _console(plan)),
+        *("--initrd", start.initramfs),
+        *("--params", start.cmdline),
+        *("--smbios", f"oem-strings=[{','.join(quote(text) for text in start.oem_strings)}]"),
+        *("--vsock", f"cid={plan.cid}"),
+        "--no-usb",
+    ]
+    for drive in start.drives:
+        line += ["--block", _block(drive)]
+    if plan.sandbox:
+        line += ["--pivot-root", os.path.join(plan.run_dir, _EMPTY)]
+    else:
+        line.append("--disable-sandbox")
+    if plan.seccomp_log:
+        line.append("--seccomp-log-failures")
+    return [*line, *plan.extra_run_args, start.kernel]
+
+
+def quote(value: str) -> str:
+    """*value* as a quoted string of a key=value,... list."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def boot(target: Target) -> None:
+    _tell(target, "resume", "--full")
+
+
+def press_power_button(target: Target) -> None:
+    _tell(target, "powerbtn")
+
+
+def takes_for(start: bytes) -> str:
+    """The format that crosvm takes a disk for which begins with *start*; it can't be told."""
+    if start.startswith(_QCOW):
+        return "qcow2"
+    magic = int.from_bytes(start[:4], "little")
+    if start.startswith(_COMPOSITE):
+        return "a composite disk"
+    if magic == _ANDROID_SPARSE:
+        return "an Android sparse image"
+    if magic == _ZSTD or magic & ~0xF == _ZSTD_SKIPPABLE:
+        return "a zstd archive"
+    return "raw"
+
+
+def explain(status: int) -> str:
+    return _STATUSES.get(status, f"crosvm ended with status {status}")
+
+
+def _console(plan: Plan) -> str:
+    directory = plan.run_dir
+    ends = f"path={quote(directory + '/console.out')},input={quote(directory + '/console.in')}"
+    return f"type=file,hardware=serial,num=1,{ends}"
+
+
+def _block(drive: Drive) -> str:
+    switches = {"ro": drive.readonly, "direct": drive.direct, "sparse": drive.sparse}
+    fields = [quote(drive.path), f"id={quote(drive.serial)}"]
+    fields += [f"{name}={'true' if on else 'false'}" for name, on in switches.items()]
+    if drive.block_size:
+        fields.append(f"block-size={drive.block_size}")
+    return ",".join(fields)
+
+
+def _tell(target: Target, *words: str) -> None:
+    """Run a command of crosvm's own on the control socket. Raises Failure if it fails or takes too long."""
+    line = [target.binary, "--no-syslog", *words, target.socket]
+    child = os.posix_spawn(target.binary, line, os.environ)
+    process = os.pidfd_open(child)
+    poll = select.poll()
+    poll.register(process, select.POLLIN)
+    in_time = poll.poll(max(0.0, target.deadline - time.monotonic()) * 1000)
+    if not in_time:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+    os.close(process)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if not in_time:
+        raise Failure(f"crosvm does not answer {words[0]}")
+    if status:
+        raise Failure(f"crosvm refused {words[0]}")
+
+
+TRAITS = Traits(
+    name="crosvm",
+    binaries=("crosvm",),
+    needs_kvm=True,
+    serves_vsock=False,
+    user_space_vsock=False,
+    reads_oem_files=False,
+    reads_terminal=False,
+    landlock=False,
+    packet_socket=True,
+    directories=(_EMPTY,),
+    argv=argv,
+    config=no_config,
+    takes_for=takes_for,
+    boot=boot,
+    press_power_button=press_power_button,
+    explain=explain,
+)
