@@ -23,7 +23,7 @@ def rules(vms: Sequence[Found]) -> list[Problem]:
     """What is wrong between the VMs, which are sorted by name."""
     by_name = {vm.name: vm for vm in vms}
     problems: list[Problem] = []
-    edges: dict[str, list[tuple[str, Key]]] = {}
+    edges: Edges = {}
     for vm in vms:
         needs = _needs(vm.values)
         for other, key in needs:
@@ -42,7 +42,8 @@ def _needs(values: dict[str, Any]) -> list[tuple[str, Key]]:
     """The VMs that one needs, each with the key that says so."""
     needs: list[tuple[str, Key]] = []
     for index, other in enumerate(values.get("dependsOn", ())):
-        needs.append((other, ("dependsOn", index)))
+        if other:
+            needs.append((other, ("dependsOn", index)))
     netvm = values.get("network.netvm", "host")
     if netvm != "host":
         needs.append((netvm, ("network", "netvm")))
@@ -57,43 +58,65 @@ def _relation(vm: Found, other: str, key: Key, by_name: dict[str, Found]) -> str
         from vmsilo_generator import where  # a module of the error path
 
         near = where.nearest(other, [name for name in by_name if name != vm.name])
-        hint = f'did you mean "{near}"?' if near else f"expected a VM's name: there is no {other}.toml"
-        return f'no VM is called "{other}" ({hint})' if near else f'no VM is called "{other}": {hint}'
-    values = by_name[other].values
-    if key[0] == "network" and values and not values.get("network.isNetvm", False):
-        return f'"{other}" is no netvm: set network.isNetvm = true in {by_name[other].file}'
+        hint = f'(did you mean "{near}"?)' if near is not None else f"(there is no {other}.toml)"
+        return f'no VM is called "{other}" {hint}'
+    target = by_name[other]
+    readable = target.vm is not None or target.values
+    if key[0] == "network" and readable and not target.values.get("network.isNetvm", False):
+        return f'"{other}" is no netvm: set network.isNetvm = true in {target.file}'
     return ""
 
 
-def _cycles(edges: dict[str, list[tuple[str, Key]]]) -> Iterable[tuple[str, Key, str]]:
+Edges = dict[str, list[tuple[str, Key]]]
+
+
+def _cycles(edges: Edges) -> Iterable[tuple[str, Key, str]]:
     """For each VM that needs itself by way of others: its name, the key that starts the way, and the message."""
-    for name in _on_cycles({name: {other for other, _key in needs} for name, needs in edges.items()}):
-        way, key = _way_back(name, edges)
+    left = _left_over(edges)
+    for name in sorted(left):
+        way, key = _way_back(name, edges, left)
         if way:
+            if len(way) > _WAY_MAX:
+                way = [*way[: _WAY_MAX - 2], "...", way[-1]]
             yield name, key, "these VMs need each other in a circle: " + " -> ".join(way)
 
 
-def _on_cycles(graph: dict[str, set[str]]) -> list[str]:
-    """The names that are left when those with nothing before or behind them are taken away, again and again."""
-    left = dict(graph)
-    while True:
-        targets = set().union(*left.values()) if left else set()
-        keep = {name: needs & left.keys() for name, needs in left.items() if name in targets and needs & left.keys()}
-        if keep == left:
-            return sorted(left)
-        left = keep
+_WAY_MAX = 10
 
 
-def _way_back(start: str, edges: dict[str, list[tuple[str, Key]]]) -> tuple[list[str], Key]:
+def _left_over(edges: Edges) -> set[str]:
+    """The VMs that can't be put in an order: on a circle, or in need of one that is."""
+    waiting = {name: {other for other, _key in needs} for name, needs in edges.items()}
+    needed_by: dict[str, list[str]] = {}
+    for name, others in waiting.items():
+        for other in others:
+            needed_by.setdefault(other, []).append(name)
+    ready = [other for other in needed_by if not waiting.get(other)]
+    for name in ready:  # grows while it is gone through
+        for other in needed_by.get(name, ()):
+            waiting[other].discard(name)
+            if not waiting[other]:
+                ready.append(other)
+    return {name for name, others in waiting.items() if others}
+
+
+def _way_back(start: str, edges: Edges, within: set[str]) -> tuple[list[str], Key]:
     """The shortest way from a VM back to itself, and the key that it begins with; [] if there is none."""
-    ways: list[tuple[list[str], Key]] = [([start, other], key) for other, key in edges[start]]
-    seen = {start}
-    for way, key in ways:  # grows while it is gone through
-        if way[-1] == start:
-            return way, key
-        if way[-1] not in seen:
-            seen.add(way[-1])
-            ways += (([*way, other], key) for other, _key in edges.get(way[-1], ()))
+    before: dict[str, str] = {}
+    begins: dict[str, Key] = {}
+    queue = [start]
+    for name in queue:  # grows while it is gone through
+        for other, key in edges[name]:
+            if other not in within or other in before:
+                continue
+            before[other] = name
+            begins[other] = key if name == start else begins[name]
+            queue.append(other)
+            if other == start:
+                way = [start]
+                while way[-1] != start or len(way) == 1:
+                    way.append(before[way[-1]])
+                return way[::-1], begins[start]
     return [], ()
 
 
@@ -154,7 +177,8 @@ def _is_host(file: str) -> bool:
 
 
 def _no_host(beside: str) -> Problem:
-    path = f"{beside.rpartition('/')[0]}/{names.HOST_STEM}.toml"
+    directory, slash, _name = beside.rpartition("/")
+    path = f"{directory}{slash}{names.HOST_STEM}.toml"
     return Problem(path, (), 'this file is missing: it names the user whose VMs these are, as user = "<name>"')
 
 

@@ -24,7 +24,7 @@ def load(files: Sequence[ConfigFile], passwd: str) -> Config:
         elif file.fault and not file.name:
             problems.append(Problem(file.path, (), file.fault))  # a directory
         elif expected := syntax.file_stem(file.name):
-            problems.append(Problem(file.path, (), f"the file's name must be {expected}"))
+            problems.append(Problem(file.path, (), f"a VM can't be called {shown(file.name)}: expected {expected}"))
         else:
             vm, values = _vm(file, problems)
             vms.append(across.Found(file.name, file.path, vm, values))
@@ -161,6 +161,8 @@ def _judge(values: Values, reader: Reader) -> None:
 
 
 def _judge_hypervisor(values: Values, reader: Reader) -> None:
+    if reader.faulty("hypervisor"):
+        return
     chosen = values.get("hypervisor", DEFAULTS["hypervisor"])
     default = "" if "hypervisor" in values else ", the default"
     for path in values:
@@ -172,7 +174,7 @@ def _judge_hypervisor(values: Values, reader: Reader) -> None:
 
 def _judge_root(values: Values, reader: Reader) -> None:
     readonly = values.get("rootDiskReadonly", True)
-    if not readonly and "rootDisk" not in values:
+    if not readonly and "rootDisk" not in values and not reader.faulty("rootDisk"):
         reader.fault(("rootDiskReadonly",), "false needs a rootDisk: the image's own root can't be written to")
     if not readonly:
         for path in ("rootOverlay.type", "rootOverlay.size"):
@@ -205,7 +207,8 @@ _NETWORK = frozenset({"network.netvm", "network.netvmSubnet", "network.interface
 
 def _judge_network(values: Values, reader: Reader) -> None:
     interfaces = values.get("network.interfaces", {})
-    if "network.netvm" not in values and "network.netvmSubnet" in values:
+    netvm = "network.netvm" in values or reader.faulty("network", "netvm")
+    if not netvm and "network.netvmSubnet" in values:
         message = "has no effect without network.netvm: set that, or remove this"
         reader.fault(("network", "netvmSubnet"), message, of_key=True)
     if "network.netvm" in values and "upstream" in interfaces:

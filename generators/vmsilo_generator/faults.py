@@ -23,7 +23,7 @@ _ADVICE = (
     ("Invalid initial character for a key", "expected a key, found {found}; other characters need quotes"),
     ("Expected '=' after a key", 'expected "=" behind the key, found {found}'),
     ("Unclosed array", 'expected "," or "]" in this list, found {found}'),
-    ("Unclosed inline table", 'expected "," or "}}" in this table, which stands on one line, found {found}'),
+    ("Unclosed inline table", 'expected "," or "}}" in this one-line table, found {found}'),
     ("Expected ']' at the end", 'expected "]" behind the table\'s name, found {found}'),
     ("Expected ']]' at the end", 'expected "]]" behind the table\'s name, found {found}'),
     ("Invalid date", "there is no such date or time; text needs quotes"),
@@ -45,10 +45,16 @@ def problem(file: str, text: str, error: Exception) -> Problem:
         return Problem(file, (), "this number has too many digits", line=at.line, column=at.column)
     if words.startswith(_TWICE):
         return _taken(file, text, offset)
-    if words.startswith(("Illegal character '\\n'", "Found invalid character '\\n'")) or offset >= len(text):
-        offset = len(text.rstrip()) if offset >= len(text) else offset
-    at = where.place(text, offset)
+    at = where.place(text, _caret(text, offset))
     return Problem(file, (), _advice(words, text, offset), line=at.line, column=at.column)
+
+
+def _caret(text: str, offset: int) -> int:
+    """Where to point: for a text without an end at its opening quote, else at most behind the last character."""
+    if offset < len(text):
+        return offset
+    quote = where.scan(text).open_quote
+    return quote if quote >= 0 else len(text.rstrip())
 
 
 def _offset(text: str, coordinates: str) -> int:
@@ -70,7 +76,7 @@ def _advice(words: str, text: str, offset: int) -> str:
 
 def _found(text: str, offset: int) -> str:
     """The word at *offset*."""
-    if not text[offset:].strip():
+    if offset >= len(text):
         return "the end of the file"
     rest = text[offset:].split("\n", 1)[0].strip()
     if not rest:

@@ -35,12 +35,17 @@ def found(value: Any) -> str:
     if isinstance(value, str):
         return f"text {shown(value)}"
     if isinstance(value, int | float):
-        return f"the number {value}" if abs(value) < 10**20 else "a huge number"
+        return _number(value)
     if isinstance(value, list):
         return "a list"
     if isinstance(value, dict):
         return "a table"
     return "a date or time"
+
+
+def _number(value: float) -> str:
+    """A number, cut where int() might refuse to print it or nobody would read it."""
+    return f"the number {value}" if not isinstance(value, int) or abs(value) < 10**20 else "a number beyond 64 bits"
 
 
 class Reader:
@@ -63,6 +68,10 @@ class Reader:
         """Note a problem; the value of the option is unset."""
         self.problems.append(Problem(self.file, key, message, of_key))
         return UNSET
+
+    def faulty(self, *key: str) -> bool:
+        """Whether the option at *key* was set, but to nothing that can be used."""
+        return any(problem.key[: len(key)] == key for problem in self.problems)
 
     def _table(
         self, node: Node, table: dict[str, Any], key: Key, prefix: str, values: Values, *, inside: bool
@@ -107,10 +116,9 @@ class Reader:
         if _at(TREES[other], key) is not None and name not in HOST_TREE.keys.keys() & VM_TREE.keys.keys():
             return f"unknown option here: it belongs in {other.value}"
         near = where.nearest(name, node.keys)
-        if near is None and len(key) <= 2:
-            near = where.nearest_path(path, self.scope)
-        if near is not None:
-            return f'unknown option (did you mean "{near}"?)'
+        meant = (near,) if near is not None else where.paths_like(path, self.scope) if len(key) <= 2 else ()
+        if meant:
+            return f"unknown option (did you mean {_quoted(meant)}?)"
         if len(key) > 1:
             return f"unknown option: expected {_listed(node.keys)}"
         return "unknown option: vmsilo.toml(5) lists all there are"
@@ -120,14 +128,9 @@ class Reader:
         if option.status is Status.NIX:
             return self.fault(key, _of_nix(option), of_key=True)
         pending = option.status is Status.PENDING and not inside
-        count = len(self.problems)
         result = _CHECKS[option.kind](self, node, option, value, key)
         if pending and not _in_effect(option, result):
-            if len(self.problems) == count:
-                self.fault(key, _not_implemented(option), of_key=True)
-            else:
-                last = self.problems[-1]
-                self.problems[-1] = last._replace(message=f"{last.message} ({_not_implemented(option)})")
+            self.fault(key, _not_implemented(option), of_key=True)
         return result
 
     # One method for each kind of value.
@@ -138,9 +141,11 @@ class Reader:
         word = value.lower() if isinstance(value, str) else str(value)
         hint = ""
         if word in ("true", "yes", "on", "1"):
-            hint = ": write true, without quotes"
+            hint = ": write true"
         elif word in ("false", "no", "off", "0"):
-            hint = ": write false, without quotes"
+            hint = ": write false"
+        if hint and isinstance(value, str):
+            hint += ", without quotes"
         return self.fault(key, f"expected true or false, found {found(value)}{hint}")
 
     def _int(self, _node: Node, option: Option, value: Any, key: Key) -> Any:
@@ -149,14 +154,13 @@ class Reader:
         if option.low <= value <= option.high:
             return value
         unit = f" {option.unit}" if option.unit else ""
-        return self.fault(
-            key, f"expected {option.low} to {option.high}{unit}, {found(value).replace('the number', 'found')}"
-        )
+        number = _number(value).removeprefix("the number ")
+        return self.fault(key, f"expected {option.low} to {option.high}{unit}, found {number}")
 
     def _text(self, _node: Node, option: Option, value: Any, key: Key) -> Any:
         if not isinstance(value, str):
-            example = option.default if isinstance(option.default, str) else "…"
-            return self.fault(key, f'expected text in quotes, like "{example}", found {found(value)}')
+            example = f', like "{option.default}"' if isinstance(option.default, str) else ""
+            return self.fault(key, f"expected text in quotes{example}, found {found(value)}")
         expected = option.syntax(value) if option.syntax else ""
         if expected:
             return self.fault(key, f"expected {expected}, found {shown(value)}")
@@ -191,7 +195,9 @@ class Reader:
                 self.fault((*key, index), f"{shown(item)} stands in this list twice: remove one")
             else:
                 items.append(item)
-        return tuple(items) if len(items) == len(value) else UNSET
+                continue
+            items.append("")  # for the rules between VMs, which go by the index of what is right
+        return tuple(items)
 
     def _free(self, _node: Node, option: Option, value: Any, key: Key) -> Any:
         if not isinstance(value, dict):
@@ -325,7 +331,9 @@ def _of_nix(option: Option) -> str:
 
 def _in_effect(option: Option, value: Any) -> bool:
     """Whether the value of a pending option asks for nothing but what is so without a backend."""
-    return value == {} if isinstance(value, dict) else type(value) is type(option.until) and value == option.until
+    if value is UNSET or isinstance(value, dict):
+        return value == {}
+    return type(value) is type(option.until) and value == option.until
 
 
 def _not_implemented(option: Option) -> str:

@@ -91,8 +91,8 @@ def netvm(value: str) -> str:
 def file_stem(value: str) -> str:
     """The stem of a VM's file."""
     if value in RESERVED_VM_NAMES:
-        return f"another name than {value}.toml: it is reserved"
-    return vm(value)
+        return "another name: this one is reserved"
+    return "" if is_vm_name(value) else VM_NAME_RULE
 
 
 def machine(value: str) -> str:
@@ -140,7 +140,7 @@ def interface_name(value: str) -> str:
         0 < len(value) <= INTERFACE_NAME_MAX
         and value[0] not in "-."
         and not _DIGITS.issuperset(value)
-        and value not in ("all", "default")
+        and value not in ("all", "default", "lo")
         and _WORD.issuperset(value.replace("-", "").replace(".", ""))
     ):
         return ""

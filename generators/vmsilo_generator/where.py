@@ -29,7 +29,7 @@ class Place(NamedTuple):
 class Places:
     """The places of all keys and values of a text."""
 
-    __slots__ = ("_text", "keys", "latest", "values")
+    __slots__ = ("_text", "keys", "latest", "open_quote", "values")
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -37,6 +37,7 @@ class Places:
         self.keys: dict[Key, int] = {}
         self.values: dict[Key, int] = {}
         self.latest: tuple[Key, int] = (), 0  # the key of the last line begun, and where it begins
+        self.open_quote = -1  # where a text begins that has no end
 
     def of(self, key: Key, *, of_key: bool = False) -> Place:
         """The place of a key's value, or of the key itself; of what it is in, where it isn't in the text."""
@@ -211,6 +212,7 @@ class _Scanner:
     def string(self) -> None:
         """Any of the four kinds of string."""
         quote = self.text[self.at]
+        self.places.open_quote = self.at
         end = quote * 3 if self.text.startswith(quote * 3, self.at) else quote
         self.at += len(end)
         while not self.text.startswith(end, self.at):
@@ -218,6 +220,7 @@ class _Scanner:
             if self.at >= len(self.text):
                 raise IndexError(self.at)
         self.at += len(end)
+        self.places.open_quote = -1
         # Up to two more quotes belong to the text: """"a""""".
         for _ in range(2):
             if len(end) == 3 and self.text.startswith(quote, self.at):
@@ -254,13 +257,14 @@ def nearest(word: str, words: Iterable[str]) -> str | None:
     return plain[match[0]] if match else None
 
 
-def nearest_path(path: str, scope: Scope) -> str | None:
-    """The option that is called like the last part of *path* but stands in a table, or is written close to it."""
-    paths = [option.path for option in OPTIONS if option.scope is scope and "<" not in option.path + "["]
-    paths = [candidate for candidate in paths if "[]" not in candidate]
+def paths_like(path: str, scope: Scope) -> tuple[str, ...]:
+    """The options that end like *path* but stand in another table, or else the one that is written close to it."""
+    paths = [option.path for option in OPTIONS if option.scope is scope]
+    paths = [candidate for candidate in paths if "<" not in candidate and "[" not in candidate]
     last = _plain(path.rpartition(".")[2])
-    same = [candidate for candidate in paths if _plain(candidate.rpartition(".")[2]) == last]
-    return same[0] if len(same) == 1 else nearest(path, paths)
+    same = tuple(candidate for candidate in paths if _plain(candidate.rpartition(".")[2]) == last)
+    near = None if same else nearest(path, paths)
+    return (near,) if near is not None else same
 
 
 def _plain(word: str) -> str:
