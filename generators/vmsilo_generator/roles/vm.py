@@ -63,11 +63,13 @@ def service_section(machine: Machine, need: Needs) -> Assignments:
     plan = machine.plan
     running_plan = f"{plan.run_dir}/{paths.RUNNING_PLAN}"
     return (
-        ("Type", "exec"),
+        # vm-launch says READY=1 when control socket and running plan are there, which ExecStartPost= needs.
+        ("Type", "notify"),
         ("NotifyAccess", "exec"),
         ("ExecStart", command(LAUNCH, "start", plan_path(plan.vm))),
         ("ExecStartPost", command(LAUNCH, "boot", running_plan)),
         ("ExecStop", command(LAUNCH, "stop", running_plan)),
+        ("ExecStopPost", command(LAUNCH, "explain", plan.hypervisor)),
         ("TimeoutStartSec", str(plan.start_timeout + START_SLACK)),
         ("TimeoutStopSec", str(plan.stop_timeout + STOP_SLACK)),
         ("KillMode", "mixed"),
