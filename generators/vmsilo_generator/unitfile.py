@@ -46,8 +46,9 @@ def wants(target: str, unit: str) -> Link:
     return Link(f"{target}.wants/{unit}", f"../{unit}")
 
 
-# What a value may consist of to be written as it is, without quotes.
-_BARE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./:,=@+^~!")
+# What a value may consist of to be written as it is, without quotes. In a list of paths a colon separates.
+_BARE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./,=@+^~!")
+_BARE_ARGUMENT = _BARE | {":"}
 
 # A line may have 1 MiB (LONG_LINE_MAX); what the kernel takes as one argument is far less.
 VALUE_MAX = 128 * 1024 - 1
@@ -88,7 +89,7 @@ def command(program: str, *arguments: str) -> str:
 
 
 def _word(value: str) -> str:
-    if value and _BARE.issuperset(value):
+    if value and _BARE.issuperset(value) and len(value) <= VALUE_MAX:
         return value
     _check(value)
     if _has_control(value):
@@ -98,7 +99,7 @@ def _word(value: str) -> str:
 
 
 def _argument(value: str) -> str:
-    if value and _BARE.issuperset(value):
+    if value and _BARE_ARGUMENT.issuperset(value) and len(value) <= VALUE_MAX:
         return value
     _check(value)
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
