@@ -13,7 +13,7 @@ _SEQUENCE = re.compile(
     rb"|[ -/]*(?:[0-~]|\Z))"
 )
 _COLOUR = re.compile(rb"[0-9;:]*")
-_OTHER_CONTROL = re.compile(rb"[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]|\x1b(?!\[[0-9;:]*m)")
+_OTHER_CONTROL = re.compile(rb"[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]|\xc2[\x80-\x9f]|\x1b(?!\[[0-9;:]*m)")
 
 
 def line(text: str) -> str:

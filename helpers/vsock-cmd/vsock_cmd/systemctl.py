@@ -160,7 +160,7 @@ def unit_files(patterns: list[str]) -> list[str]:
     Raises OSError where systemd can't be asked.
     """
     outcome = run(["list-unit-files", "--no-legend", "--plain", "--", *patterns])
-    # No match is status 1 up to systemd 252, and nothing is said then.
+    # That nothing matches is status 1, too, but no complaint.
     if outcome.status != 0 and outcome.err:
         raise OSError(outcome.complaint)
     return sorted(line.split()[0] for line in outcome.out.split("\n") if line.strip())

@@ -1,0 +1,1 @@
+"""Tests of vm-start, vm-stop, vm-shell, vm-list and their completion."""
