@@ -39,16 +39,18 @@ def contents(*paths: Path) -> Iterator[bytes]:
                 yield path.read_bytes()
 
 
+def say(line: str) -> None:
+    """Where progress goes; pytest's own way past its capture is set in conftest.py."""
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Say on the terminal, past pytest's capture, what takes long, and how long it took."""
-    out = sys.__stdout__ or sys.stderr
+    """Say what takes long, and how long it took."""
     begin = time.monotonic()
-    out.write(f"{what} ...\n")
-    out.flush()
+    say(f"{what} ...")
     yield
-    out.write(f"{what}: {time.monotonic() - begin:.1f} s\n")
-    out.flush()
+    say(f"{what}: {time.monotonic() - begin:.1f} s")
 
 
 def run(*argv: str, env: dict[str, str] | None = None) -> None:

@@ -1,24 +1,41 @@
 """Fixtures of the lab. Boots and images are shared: an emulated guest takes seconds to start."""
 
+import sys
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
-from lab import boot, config, images
+from lab import boot, cache, config, images
 from lab.host import CONFIG, Host
 
 
-@pytest.fixture(scope="session")
-def guest_images() -> dict[str, Path]:
-    return {"minimal": images.minimal(), "debian": images.debian()}
+@pytest.fixture(scope="session", autouse=True)
+def progress(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Steps that take long are announced on the terminal when they begin, not when the tests are over."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    usual = cache.say
+
+    def past_the_capture(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n{line}", end="", file=sys.stderr, flush=True)
+
+    cache.say = past_the_capture
+    yield
+    cache.say = usual
 
 
 @pytest.fixture(scope="session")
-def lab(guest_images: dict[str, Path]) -> Iterator[Host]:
+def minimal() -> dict[str, Path]:
+    """The image that most guests are."""
+    return {"minimal": images.minimal()}
+
+
+@pytest.fixture(scope="session")
+def lab(minimal: dict[str, Path]) -> Iterator[Host]:
     """The host that tests share. Whoever adds a VM gives it a name of its own."""
-    host = boot.boot(guest_images, {f"{CONFIG}/host.toml": config.HOST})
+    host = boot.boot(minimal, {f"{CONFIG}/host.toml": config.HOST})
     yield host
     host.close()
 

@@ -20,8 +20,8 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def host(guest_images: dict[str, Path]) -> Iterator[Host]:
-    running = boot.boot(guest_images, {f"{CONFIG}/{stem}.toml": text for stem, text in FILES.items()}, degraded=True)
+def host(minimal: dict[str, Path]) -> Iterator[Host]:
+    running = boot.boot(minimal, {f"{CONFIG}/{stem}.toml": text for stem, text in FILES.items()}, degraded=True)
     yield running
     running.close()
 
