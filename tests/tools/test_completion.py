@@ -115,8 +115,9 @@ def test_same_facts_as_elsewhere() -> None:
     assert f"'{names.VM_UNIT_GLOB}'" in text
     assert f"_vmsilo_plan={paths.GENERATOR_DIR}/{names.HOST_PLAN_FILE}\n" in text
     assert f"_vmsilo_images={paths.IMAGES}\n" in text
-    assert "unit=${unit#%s}" % names.PREFIX in text
-    assert "${unit%%%s}" % names.VM_UNIT_GLOB.removeprefix(names.PREFIX + "*") in text
+    prefix, suffix = names.VM_UNIT_GLOB.split("*")
+    assert f"unit=${{unit#{prefix}}}" in text
+    assert f"${{unit%{suffix}}}" in text
 
 
 def test_every_command_has_completion() -> None:
