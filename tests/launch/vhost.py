@@ -56,3 +56,33 @@ class VsockDevice:
             case 11:
                 return payload[:4] + bytes(4)
         return None
+
+
+class NotifySocket:
+    """The service manager's end of sd_notify(3)."""
+
+    def __init__(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.settimeout(15)
+        self.lines: list[str] = []
+
+    def __enter__(self) -> "NotifySocket":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def wait_for(self, line: str) -> None:
+        while line not in self.lines:
+            self.lines += self._socket.recv(4096).decode().split("\n")
+
+    def statuses(self) -> list[str]:
+        """All that has been said with STATUS= until now."""
+        self._socket.settimeout(0)
+        try:
+            while True:
+                self.lines += self._socket.recv(4096).decode().split("\n")
+        except BlockingIOError:
+            return [line.removeprefix("STATUS=") for line in self.lines if line.startswith("STATUS=")]

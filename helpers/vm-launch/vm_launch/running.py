@@ -17,7 +17,7 @@ class Running(NamedTuple):
     plan: plans.Plan
     hypervisor: Traits
     target: Target
-    process: int  # pidfd of the hypervisor; -1 if unknown
+    process: int  # a descriptor that is readable once the hypervisor has ended; -1 if systemd named none
 
     def has_ended(self, within: float = 0) -> bool:
         """Whether the hypervisor has ended, or does within so many seconds."""
@@ -66,8 +66,11 @@ def running(path: str, *, seconds: float) -> Running:
 
 
 def _main_process() -> int:
-    """A pidfd of the unit's main process, which systemd names in the environment."""
-    try:
-        return os.pidfd_open(int(os.environ["MAINPID"]))
-    except (KeyError, ValueError, ProcessLookupError):
+    """A descriptor that is readable once the unit's main process, which systemd names in the environment, has ended."""
+    named = os.environ.get("MAINPID", "")
+    if not named.isdigit():
         return -1
+    try:
+        return os.pidfd_open(int(named))
+    except ProcessLookupError:
+        return os.eventfd(1)

@@ -1,0 +1,145 @@
+"""A VM to start: its image, its directories and its plan, in a temporary directory."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from launch import tiny, vhost
+from vmsilo.plan import Credential, Overlay, Plan, dumps
+
+ROOT = Path(__file__).parents[2]
+
+# Runs vm-launch as it is, but with its runtime directory elsewhere and a host without kernel devices.
+_LAUNCHER = """
+import sys
+sys.path[:0] = sys.argv.pop(1).split(":")
+from vmsilo import paths
+paths.RUN = sys.argv.pop(1)
+paths.KERNEL_VSOCK = "/nonexistent/vhost-vsock"
+from vm_launch import start
+start.KVM = sys.argv.pop(1)
+from vm_launch.main import main
+sys.exit(main())
+"""
+
+
+def minimal_plan(**changes: Any) -> Plan:
+    """A plan with nothing chosen that has a default."""
+    plan = Plan(
+        vm="demo",
+        hypervisor="qemu",
+        image="/var/lib/vmsilo/images/debian",
+        kernel="",
+        initramfs="",
+        root=None,
+        overlay=Overlay("raw", 10 << 30),
+        kernel_params=(),
+        memory=512,
+        cpus=2,
+        cid=70000,
+        vsock="/run/vmsilo/demo/vsock/guest.socket",
+        credentials=(Credential("system.hostname", "demo"),),
+        log_level="info",
+        extra_args=(),
+        extra_run_args=(),
+        extra_config={},
+        seccomp_log=False,
+        sandbox=True,
+        machine="q35",
+        start_timeout=120,
+        stop_timeout=30,
+        run_dir="/run/vmsilo/demo/vm",
+    )
+    return plan._replace(**changes)
+
+
+class Host:
+    """A directory that stands for a host, and vm-launch on it."""
+
+    def __init__(self, directory: Path, *, kvm: str = "/nonexistent/kvm") -> None:
+        self.directory = directory
+        self.kvm = kvm
+        self.image = directory / "images/tiny"
+        self.run_dir = directory / "run/demo/vm"
+        self.vsock_dir = directory / "run/demo/vsock"
+        self.state = directory / "state"
+        self.path = os.environ["PATH"]
+        for made in (self.image, self.run_dir, self.vsock_dir, self.state):
+            made.mkdir(parents=True)
+        self.make_image()
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.devices: list[vhost.VsockDevice] = []
+
+    def make_image(self) -> None:
+        (self.image / "vmlinux").write_bytes(tiny.kernel())
+        (self.image / "initramfs").write_bytes(b"not much of an archive")
+        (self.image / "rootfs.erofs").write_bytes(bytes(1 << 20))
+        (self.image / "image.toml").write_text('format = 1\ncmdline = "console=ttyS0"\n')
+
+    def plan(self, **changes: Any) -> Path:
+        """A file with the plan of a small VM."""
+        plan = minimal_plan(
+            image=str(self.image),
+            memory=64,
+            cpus=1,
+            vsock=str(self.vsock_dir / "guest.socket"),
+            overlay=Overlay("raw", 1 << 30),
+            start_timeout=20,
+            stop_timeout=10,
+            run_dir=str(self.run_dir),
+        )
+        file = self.directory / "demo.plan"
+        file.write_text(dumps(plan._replace(**changes)))
+        return file
+
+    @property
+    def running_plan(self) -> Path:
+        return self.run_dir / "plan"
+
+    @property
+    def console(self) -> bytes:
+        return (self.run_dir / "console.out").read_bytes()
+
+    def command(self, *arguments: object) -> list[str]:
+        modules = f"{ROOT}:{ROOT}/helpers/vm-launch"
+        words = [modules, str(self.directory / "run"), self.kvm, *map(str, arguments)]
+        return ["/usr/bin/python3", "-IS", "-c", _LAUNCHER, *words]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {"PATH": self.path, "STATE_DIRECTORY": str(self.state), **more}
+
+    def launch(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run vm-launch to its end."""
+        return subprocess.run(
+            self.command(*arguments),
+            env=self.environment(**environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def add_vsock_device(self, cid: int = 70000) -> None:
+        self.devices.append(vhost.VsockDevice(self.vsock_dir / "device.socket", cid))
+
+    def start(self, plan: Path) -> subprocess.Popen[bytes]:
+        """Run ``vm-launch start`` as a service manager does, until it has said READY=1."""
+        manager = vhost.NotifySocket(self.directory / "notify")
+        process = subprocess.Popen(
+            self.command("start", plan),
+            env=self.environment(NOTIFY_SOCKET=str(self.directory / "notify")),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        self.processes.append(process)
+        with manager:
+            manager.wait_for("READY=1")
+        return process
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+        for device in self.devices:
+            device.close()
