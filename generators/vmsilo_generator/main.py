@@ -9,6 +9,17 @@ import sys
 from vmsilo.paths import CONFIG_DIRECTORIES, CONFIG_DIRECTORIES_VARIABLE, CONFIG_SUFFIX
 
 
+def start() -> int:
+    """main() as a program of its own. Does not return.
+
+    To take apart what was built, object by object, would be a tenth of the time that all takes.
+    """
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    posix._exit(status)
+
+
 def main() -> int:
     arguments = sys.argv[1:]
     if len(arguments) in (1, 3) and arguments[0][:1] == "/" and nothing_configured():
