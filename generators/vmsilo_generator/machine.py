@@ -10,7 +10,6 @@ class Machine(NamedTuple):
     file: str  # the file it was made from
     owner: str  # the user who may use it
     depends_on: tuple[str, ...]  # VMs that start with this one
-    broken_dependencies: tuple[str, ...]  # VMs that would, if they could
     auto_start: bool
     kvm_group: bool  # whether the host has the group that /dev/kvm belongs to
 

@@ -6,12 +6,11 @@ that come to the same number are a problem of the later one, to be solved by wri
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from vmsilo import paths, plan
 from vmsilo_generator.hypervisor import needs
 from vmsilo_generator.machine import Machine
-from vmsilo_generator.model import Config, Problem, Vm
+from vmsilo_generator.model import Config, Host, Problem, Vm
 
 try:
     from _sha2 import sha256  # type: ignore[import-not-found]  # Python 3.12
@@ -25,45 +24,27 @@ CID_FIRST = 65536
 CID_END = 1 << 31
 
 
-class Resolved(NamedTuple):
-    machines: tuple[Machine, ...]
-    host: plan.HostPlan | None
-    problems: tuple[Problem, ...]  # of VMs that are therefore not among the machines
-
-
-def resolve(config: Config, *, kvm_group: bool) -> Resolved:
-    """Decide everything about the VMs of *config*, which names host.user if there is a VM at all."""
+def resolve(config: Config, *, kvm_group: bool) -> tuple[Machine, ...]:
+    """Decide everything about the VMs of *config*."""
     if config.host is None:
-        return Resolved((), None, ())
-    problems = tuple(cid_problems(config.vms))
-    faulty = {problem.file for problem in problems}
-    unusable = {broken.name for broken in config.broken}
-    unusable |= {vm.name for vm in config.vms if vm.file in faulty}
-    machines = [
-        Machine(
-            plan=make_plan(vm),
-            file=vm.file,
-            owner=config.host.user,
-            depends_on=tuple([name for name in vm.depends_on if name not in unusable]),
-            broken_dependencies=tuple([name for name in vm.depends_on if name in unusable]),
-            auto_start=vm.auto_start,
-            kvm_group=kvm_group,
-        )
-        for vm in config.vms
-        if vm.file not in faulty
-    ]
-    host = plan.HostPlan(user=config.host.user, bash_integration=config.host.bash_integration)
-    return Resolved(tuple(machines), host, problems)
-
-
-def without(machine: Machine, broken: Iterable[str]) -> Machine:
-    """*machine* after it turned out that the VMs *broken* can't be either."""
-    gone = set(broken)
-    return machine._replace(
-        depends_on=tuple([name for name in machine.depends_on if name not in gone]),
-        broken_dependencies=machine.broken_dependencies
-        + tuple([name for name in machine.depends_on if name in gone]),
+        return ()
+    return tuple(
+        [
+            Machine(
+                plan=make_plan(vm),
+                file=vm.file,
+                owner=config.host.user,
+                depends_on=vm.depends_on,
+                auto_start=vm.auto_start,
+                kvm_group=kvm_group,
+            )
+            for vm in config.vms
+        ]
     )
+
+
+def host_plan(host: Host) -> plan.HostPlan:
+    return plan.HostPlan(user=host.user, bash_integration=host.bash_integration)
 
 
 def make_plan(vm: Vm) -> plan.Plan:
@@ -107,19 +88,21 @@ def derived(name: str, first: int, end: int) -> int:
     return first + int.from_bytes(sha256(name.encode()).digest(), "big") % (end - first)
 
 
-def cid_problems(vms: Iterable[Vm]) -> Iterable[Problem]:
-    """The VMs whose context id another one has; those that wrote theirs down come first."""
+def cid_problems(vms: Iterable[Vm]) -> list[Problem]:
+    """The VMs whose context id another one has already; those that wrote theirs down come first."""
     owners: dict[int, Vm] = {}
+    problems = []
     for vm in sorted(vms, key=lambda vm: (vm.cid is None, vm.name)):
         number = cid(vm)
         owner = owners.setdefault(number, vm)
         if owner is not vm:
-            yield Problem(
-                vm.file,
-                ("vsock", "cid") if vm.cid is not None else (),
-                f"the context id {number} is that of VM {owner.name} ({owner.file}) already: "
-                f"choose another one with vsock.cid = {free(number, owners)}",
+            key = ("vsock", "cid") if vm.cid is not None else ()
+            message = (
+                f'the context id {number} is that of VM "{owner.name}" ({owner.file}): '
+                f"pin another one, such as vsock.cid = {free(number, owners)}"
             )
+            problems.append(Problem(vm.file, key, message))
+    return problems
 
 
 def free(number: int, taken: Iterable[int]) -> int:
@@ -128,17 +111,3 @@ def free(number: int, taken: Iterable[int]) -> int:
     while number in numbers:
         number = number + 1 if number + 1 < CID_END else CID_FIRST
     return number
-
-
-def name_problems(emitted: Iterable[tuple[str, str, str]]) -> Iterable[Problem]:
-    """The VMs that meet in the name of a unit: one problem for each of the two, for each name.
-
-    *emitted* are VM, its file and the name of a file made for it. Which VM is refused must not depend on order,
-    so both are.
-    """
-    owners: dict[str, tuple[str, str]] = {}
-    for vm, file, name in emitted:
-        owner, owners_file = owners.setdefault(name, (vm, file))
-        if owner != vm:
-            for one, other, others_file in ((file, owner, owners_file), (owners_file, vm, file)):
-                yield Problem(one, (), f"VM {other} ({others_file}) needs the name {name} too: rename one of them")

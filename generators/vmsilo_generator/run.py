@@ -8,11 +8,11 @@ from typing import NamedTuple
 import vmsilo
 from vmsilo import names, paths, plan
 from vmsilo.failure import EX_USAGE
-from vmsilo_generator import check, output, roles, source
+from vmsilo_generator import across, check, output, roles, source
 from vmsilo_generator.log import PROGRAM, Log, run_by_systemd
 from vmsilo_generator.machine import Machine, Refusal
-from vmsilo_generator.model import Config, Problem
-from vmsilo_generator.resolve import name_problems, resolve, without
+from vmsilo_generator.model import Broken, Problem
+from vmsilo_generator.resolve import cid_problems, host_plan, resolve
 from vmsilo_generator.source import ConfigFile
 from vmsilo_generator.unitfile import File, Link, Unit
 
@@ -26,7 +26,7 @@ usage: {PROGRAM} [--root DIR] NORMAL-DIR [EARLY-DIR LATE-DIR]
 GROUP = "/etc/group"
 KVM_GROUP = "kvm"
 
-Entries = tuple[File | Link, ...]
+Entries = list[File | Link]
 
 
 class Usage(Exception):
@@ -136,87 +136,87 @@ def has_group(root: str, name: str) -> bool:
 def make(files: Sequence[ConfigFile], passwd: str, *, kvm_group: bool) -> Made:
     """From the text of the configuration to that of the units. Pure."""
     config = check.load(files, passwd)
-    resolved = resolve(config, kvm_group=kvm_group)
-    problems = list(resolved.problems)
-    refusals = [
-        Refusal(broken.name, broken.file, lines(broken.messages))
-        for broken in config.broken
-        if names.is_vm_name(broken.name)
-    ]
+    if faults := cid_problems(config.vms):
+        config = across.refuse(config, files, faults)
+    machines = resolve(config, kvm_group=kvm_group)
+    rendered, faults = render(machines, config.broken)
+    if faults:
+        config = across.refuse(config, files, faults)
+        machines = resolve(config, kvm_group=kvm_group)
+        rendered, _ = render(machines, config.broken)
+    entries = [entry for name in sorted(rendered) for entry in rendered[name]]
+    if config.host is not None:
+        entries.append(File(names.HOST_PLAN_FILE, plan.dumps(host_plan(config.host))))
+    return Made(machines, entries, config.problems)
 
-    made: dict[str, Entries] = {}
-    for machine in resolved.machines:
+
+def render(
+    machines: Sequence[Machine], broken: Sequence[Broken]
+) -> tuple[dict[str, list[File | Link]], list[Problem]]:
+    """The files of each VM, by its name, and what is wrong about them."""
+    made: dict[str, list[File | Link]] = {}
+    problems = []
+    owners = Owners()
+    for machine in machines:
+        name = machine.plan.vm
         try:
-            made[machine.plan.vm] = entries_of(machine)
+            made[name] = entries_of(machine)
         except ValueError as error:
             problems.append(Problem(machine.file, (), f"can't be written into a unit: {error}"))
-    for refusal in refusals:
-        made[refusal.vm] = entries_of_refusal(refusal)
-
-    where_from = files_of_vms(config)
-    problems += name_problems((vm, where_from[vm], entry.name) for vm in sorted(made) for entry in made[vm])
-    machines = resolved.machines
-    if problems:
-        machines, late = sort_out(machines, config, problems, files)
-        for refusal in late:
-            made[refusal.vm] = entries_of_refusal(refusal)
-        made |= {machine.plan.vm: entries_of(machine) for machine in machines}
-
-    entries = [entry for vm in sorted(made) for entry in made[vm]]
-    if resolved.host is not None:
-        entries.append(File(names.HOST_PLAN_FILE, plan.dumps(resolved.host)))
-    return Made(machines, tuple(entries), located([*config.problems, *problems], files))
+            continue
+        problems += owners.claim(name, machine.file, made[name])
+    for refused in broken:
+        made[refused.name] = refusal_of(refused)
+        problems += owners.claim(refused.name, refused.file, made[refused.name])
+    return made, problems
 
 
-def sort_out(
-    machines: Sequence[Machine], config: Config, problems: Sequence[Problem], files: Sequence[ConfigFile]
-) -> tuple[tuple[Machine, ...], list[Refusal]]:
-    """The machines that *problems* leave, and a refusal for each VM that they don't."""
-    messages: dict[str, list[str]] = {}
-    for problem in located(problems, files):
-        messages.setdefault(problem.file, []).append(rendered(problem))
-    refusals = [
-        Refusal(vm, file, lines(messages[file])) for vm, file in files_of_vms(config).items() if file in messages
-    ]
-    gone = {refusal.vm for refusal in refusals}
-    return tuple(without(machine, gone) for machine in machines if machine.plan.vm not in gone), refusals
+class Owners:
+    """Which VM each file of the output is for.
+
+    Two can meet: the console socket of a VM "a" has the name of the command socket of a VM "a-console".
+    """
+
+    __slots__ = ("_of",)
+
+    def __init__(self) -> None:
+        self._of: dict[str, tuple[str, str]] = {}
+
+    def claim(self, vm: str, file: str, entries: Entries) -> list[Problem]:
+        """For each other VM that has one of these names already a problem of both: neither comes first."""
+        met: dict[tuple[str, str], str] = {}
+        this = (vm, file)
+        for entry in entries:
+            other = self._of.setdefault(entry.name, this)
+            if other is not this:
+                met.setdefault(other, entry.name)
+        return [clash(*pair, name) for other, name in met.items() for pair in ((this, other), (other, this))]
 
 
-def files_of_vms(config: Config) -> dict[str, str]:
-    return {vm.name: vm.file for vm in config.vms} | {broken.name: broken.file for broken in config.broken}
+def clash(one: tuple[str, str], other: tuple[str, str], name: str) -> Problem:
+    message = f'VM "{other[0]}" ({other[1]}) has a unit of the same name, {name}: rename one of the two files'
+    return Problem(one[1], (), message)
 
 
 def entries_of(machine: Machine) -> Entries:
     """Raises ValueError for a value that can't be written into a unit."""
     made = [entry.file() if isinstance(entry, Unit) else entry for entry in roles.units(machine)]
-    return (*made, File(names.plan_file(machine.plan.vm), plan.dumps(machine.plan)))
+    made.append(File(names.plan_file(machine.plan.vm), plan.dumps(machine.plan)))
+    return made
 
 
-def entries_of_refusal(refusal: Refusal) -> Entries:
-    return tuple(entry.file() if isinstance(entry, Unit) else entry for entry in roles.refusing(refusal))
-
-
-def lines(messages: Sequence[str]) -> tuple[str, ...]:
-    return tuple(line for message in messages for line in message.split("\n"))
-
-
-def located(problems: Sequence[Problem], files: Sequence[ConfigFile]) -> tuple[Problem, ...]:
-    if not problems:
-        return ()
-    from vmsilo_generator import problems as telling  # late: only needed when something is wrong
-
-    return telling.locate(problems, files)
-
-
-def rendered(problem: Problem) -> str:
-    from vmsilo_generator import problems as telling  # late, as in located()
-
-    return telling.render(problem)
+def refusal_of(broken: Broken) -> Entries:
+    lines = tuple(line for message in broken.messages for line in message.split("\n"))
+    refusal = Refusal(broken.name, broken.file, lines)
+    return [entry.file() if isinstance(entry, Unit) else entry for entry in roles.refusing(refusal)]
 
 
 def tell(problems: Sequence[Problem], log: Log) -> None:
-    for problem in problems:
-        log.error(rendered(problem))
+    if problems:
+        from vmsilo_generator.problems import render as told  # late: only needed when something is wrong
+
+        for problem in problems:
+            log.error(told(problem))
 
 
 def write(made: Made, directory: str) -> int:

@@ -35,12 +35,10 @@ def units(machine: Machine, need: Needs) -> Iterator[Unit | Link]:
 def unit_section(machine: Machine, need: Needs) -> Assignments:
     plan = machine.plan
     wanted = [names.vm_unit(vm) for vm in machine.depends_on]
-    # What stands for a broken VM fails with the reason, which so appears wherever this VM is started.
-    wanted += [names.command_socket_unit(vm) for vm in machine.broken_dependencies]
     # Not Requires=: where the program is missing, vm-launch says so in a line that names it.
     wanted += [names.vsock_unit(plan.vm)] if need.vsock_by_backend else []
     lines = [
-        ("Description", text(names.vm_description(plan.vm, plan.hypervisor, note(machine)))),
+        ("Description", text(names.vm_description(plan.vm, plan.hypervisor, "" if plan.sandbox else "sandbox off"))),
         ("SourcePath", text(machine.file)),
     ]
     if wanted:
@@ -49,14 +47,6 @@ def unit_section(machine: Machine, need: Needs) -> Assignments:
     # Each start is somebody's wish, and what went wrong with it is worth more than "repeated too quickly".
     lines.append(("StartLimitIntervalSec", "0"))
     return tuple(lines)
-
-
-def note(machine: Machine) -> str:
-    """What the user should know about this VM whenever it is listed."""
-    notes = [f"needs {vm}, which is broken" for vm in machine.broken_dependencies]
-    if not machine.plan.sandbox:
-        notes.append("sandbox off")
-    return ", ".join(notes)
 
 
 def service_section(machine: Machine, need: Needs) -> Assignments:
