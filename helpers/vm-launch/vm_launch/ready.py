@@ -87,7 +87,8 @@ def wait(
     """Wait until a message says that the guest is ready.
 
     *cid*: take connections from that context id only; None where the socket's directory sees to it. *process*: a
-    descriptor that is readable once the hypervisor has ended, or -1. *progress* is told the units that the guest reaches.
+    descriptor that is readable once the hypervisor has ended, or -1. *progress* is told the units that the guest
+    reaches.
     """
     listener.settimeout(0)
     peers: dict[int, _Peer] = {}

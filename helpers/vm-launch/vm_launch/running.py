@@ -66,7 +66,7 @@ def running(path: str, *, seconds: float) -> Running:
 
 
 def _main_process() -> int:
-    """A descriptor that is readable once the unit's main process, which systemd names in the environment, has ended."""
+    """A descriptor that is readable once the unit's main process has ended; -1 if systemd does not name one."""
     named = os.environ.get("MAINPID", "")
     if not named.isdigit():
         return -1

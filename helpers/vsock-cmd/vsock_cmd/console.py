@@ -5,8 +5,11 @@ The client gets the write end of the FIFO that is the console's keyboard, not bl
 console printed, for reading. Each viewer has descriptions of its own, so none can move another's position or change
 its flags.
 
+cloud-hypervisor takes its console's input from nothing but a terminal. There the keyboard is a link to the terminal's
+other end, whose number nobody can choose.
+
 The directory belongs to the hypervisor's user. Whatever may stand there under the two names, the viewer gets a FIFO
-and a regular file or nothing.
+(or a terminal of the VM's own) and a regular file, or nothing.
 """
 
 import _socket
@@ -26,6 +29,8 @@ USAGE = "usage: vsock-cmd console RUN_DIR"
 
 NOT_RUNNING = "the VM is not running"
 
+_TERMINALS = "/dev/pts/"
+
 # No directory or file; or a FIFO that nobody reads: the hypervisor has just ended, or has not opened it yet.
 _NOBODY_THERE = (errno.ENOENT, errno.ENXIO)
 
@@ -43,7 +48,7 @@ def main(argv: list[str]) -> int:
 
 def _hand_over(client: _socket.socket, run_dir: str) -> int:
     try:
-        keyboard = _open(f"{run_dir}/{paths.CONSOLE_INPUT}", os.O_WRONLY, stat.S_ISFIFO)
+        keyboard = _open_keyboard(f"{run_dir}/{paths.CONSOLE_INPUT}")
         log = _open(f"{run_dir}/{paths.CONSOLE_LOG}", os.O_RDONLY, stat.S_ISREG)
     except OSError as error:
         if error.errno in _NOBODY_THERE:
@@ -55,6 +60,19 @@ def _hand_over(client: _socket.socket, run_dir: str) -> int:
         return EX_UNAVAILABLE
     handover.give(client, keyboard, log)
     return 0
+
+
+def _open_keyboard(path: str) -> int:
+    try:
+        target = os.readlink(path)
+    except OSError:
+        return _open(path, os.O_WRONLY, stat.S_ISFIFO)
+    if not (target.startswith(_TERMINALS) and target.removeprefix(_TERMINALS).isdigit()):
+        raise OSError(f"{path} is not what it should be")
+    terminal = _open(target, os.O_WRONLY, stat.S_ISCHR)
+    if os.fstat(terminal).st_uid != os.geteuid():
+        raise OSError(f"{path} is a terminal of somebody else")
+    return terminal
 
 
 def _open(path: str, flags: int, is_right: "Callable[[int], bool]") -> int:
