@@ -157,7 +157,7 @@ def _attach(vm: str, keyboard: int, log: int, detach: int | None) -> int:
     caught = {number: signal.signal(number, _raise) for number in (signal.SIGTERM, signal.SIGHUP)}
     status = 0
     try:
-        tty.setraw(0)
+        tty.setraw(0, termios.TCSANOW)  # what was typed ahead is for the guest
         position = os.fstat(log).st_size
         _write(1, recent(log, position))
         alive = _follow(keyboard, log, position, detach)
