@@ -84,7 +84,13 @@ def systemd(tmp_path: Path) -> Systemd:
             **vm("up", "active", "crosvm", ActiveEnterTimestampMonotonic=since, MemoryCurrent="536870912"),
             **vm("slow", "activating", StatusText="booting the guest"),
             **vm("a-b", "failed", "cloud-hypervisor", StatusText="no image called 'debain'", Result="exit-code"),
-            **vm("gone", "active", file=False, ActiveEnterTimestampMonotonic=since),
+            **vm(
+                "gone",
+                "active",
+                file=False,
+                ActiveEnterTimestampMonotonic=since,
+                Description="vmsilo-gone-vm.service",
+            ),
             **broken("wrong", "wrong.toml:3:1: memory: expected a whole number"),
         },
     )

@@ -16,7 +16,7 @@ def test_table(systemd: Systemd) -> None:
         "NAME   STATE     HYPERVISOR        MEMORY    UPTIME",
         "a-b    failed    cloud-hypervisor       -         -  no image called 'debain'",
         "demo   stopped   qemu                   -         -",
-        "gone   running   qemu                   -  3min 20s  runs although its file is gone",
+        "gone   running   -                      -  3min 20s  runs although its file is gone",
         "slow   starting  qemu                   -         -  booting the guest",
         "up     running   crosvm              512M  3min 20s",
         "wrong  broken    -                      -         -  wrong.toml:3:1: memory: expected a whole number",
