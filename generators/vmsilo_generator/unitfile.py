@@ -34,11 +34,11 @@ class Unit(NamedTuple):
     sections: tuple[Section, ...]
 
     def file(self) -> File:
-        parts = [HEADER]
+        lines: list[str] = []
         for section, assignments in self.sections:
-            parts.append(f"\n[{section}]\n")
-            parts += [f"{key}={value}\n" for key, value in assignments]
-        return File(self.name, "".join(parts))
+            lines += ("", f"[{section}]")
+            lines += map("=".join, assignments)
+        return File(self.name, HEADER + "\n".join([*lines, ""]))
 
 
 def wants(target: str, unit: str) -> Link:
@@ -110,6 +110,8 @@ def _argument(value: str) -> str:
 
 def _check(value: str) -> None:
     """Refuse what no value may have."""
+    if value.isascii() and value.isprintable() and len(value) <= VALUE_MAX:
+        return  # as nearly all are
     if "\0" in value:
         raise ValueError(f"{value!r} has a NUL character")
     if len(value.encode(errors="replace")) > VALUE_MAX:
