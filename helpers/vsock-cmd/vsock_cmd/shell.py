@@ -40,6 +40,7 @@ DETACH = 0x1D  # Ctrl-]
 RECENT_LINES = 100
 RECENT_BYTES = 64 * 1024
 _CHUNK = 64 * 1024
+_TERMINAL_MAJORS = range(136, 144)  # UNIX98_PTY_SLAVE_MAJOR and on (Linux, admin-guide/devices.txt)
 _TYPED_MAX = 1024 * 1024  # bytes that wait for a guest that does not read
 
 _SHORTEST, _LONGEST = 0.005, 0.1  # seconds between two looks at the log
@@ -116,9 +117,16 @@ def _connect(vm: str) -> tuple[int, int]:
     finally:
         helper.close()
     # The helper runs as the VM's user. It may have been taken over; a device must not pass for a console.
-    if not (stat.S_ISFIFO(os.fstat(keyboard).st_mode) and stat.S_ISREG(os.fstat(log).st_mode)):
+    if not (_is_keyboard(os.fstat(keyboard)) and stat.S_ISREG(os.fstat(log).st_mode)):
         raise Failure(f"what was handed over is not the console of {vm}")
     return keyboard, log
+
+
+def _is_keyboard(status: os.stat_result) -> bool:
+    """Whether it is a FIFO, or the terminal that a hypervisor which needs one has instead."""
+    if stat.S_ISCHR(status.st_mode):
+        return os.major(status.st_rdev) in _TERMINAL_MAJORS
+    return stat.S_ISFIFO(status.st_mode)
 
 
 def _why_not(vm: str) -> Failure:
