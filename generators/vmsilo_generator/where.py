@@ -118,12 +118,13 @@ class _Scanner:
         parts = self.key()
         for number, (part, offset) in enumerate(parts):
             key = (*key, part)
-            self.note(key, offset, offset)
-            if is_list and number == len(parts) - 1:
+            last = number == len(parts) - 1
+            self.note(key, offset, start if last else offset)
+            if is_list and last:
                 self.lists[key] = self.lists.get(key, -1) + 1
             if key in self.lists:
                 key = (*key, self.lists[key])
-        self.note(key, parts[-1][1], start)
+                self.note(key, offset, start if last else offset)
         self.places.latest = key, parts[0][1]
         self.skip(_SPACE)
         self.at += 2 if is_list else 1
