@@ -1,0 +1,154 @@
+"""From text to a configuration: what a correct file becomes. What a wrong one is told is in test_errors.py."""
+
+import pytest
+
+from vmsilo.plan import Disk
+from vmsilo_generator import check
+from vmsilo_generator.model import Config, Host, Hypervisor, Vm
+from vmsilo_generator.source import ConfigFile
+
+PASSWD = "root:x:0:0:root:/root:/bin/bash\ndavid:x:1000:1000::/home/david:/bin/bash\nno-uid:x::1000:::\nshort:x:1\n"
+HOST = ConfigFile("host", "/etc/vmsilo.d/host.toml", 'user = "david"\n')
+
+
+def load(*texts: str, host: ConfigFile | None = HOST, passwd: str = PASSWD) -> Config:
+    """A configuration of VMs a, b, c, ..."""
+    files = [
+        ConfigFile(name, f"/etc/vmsilo.d/{name}.toml", text) for name, text in zip("abcdefgh", texts, strict=False)
+    ]
+    return check.load([*files, host] if host is not None else files, passwd)
+
+
+def vm(text: str) -> Vm:
+    config = load(text)
+    assert config.problems == ()
+    assert config.broken == ()
+    return config.vms[0]
+
+
+def test_host() -> None:
+    assert load().host == Host(HOST.path, "david", 1000, bash_integration=True)
+    quiet = HOST._replace(text='user = "david"\nenableBashIntegration = false\nschedulerIsolation = "off"\n')
+    assert load(host=quiet).host == Host(HOST.path, "david", 1000, bash_integration=False)
+
+
+def test_nothing_at_all() -> None:
+    assert check.load([], PASSWD) == Config(None, (), (), ())
+
+
+def test_defaults() -> None:
+    assert vm("") == Vm(
+        name="a", file="/etc/vmsilo.d/a.toml", hypervisor=Hypervisor.CLOUD_HYPERVISOR, image="debian", memory=1024,
+        cpus=2, kernel=None, initramfs=None, root_disk=None, root_disk_readonly=True, overlay_type="raw",
+        overlay_size=10 << 30, kernel_params=(), depends_on=(), auto_start=False, cid=None, start_timeout=120,
+        stop_timeout=30, log_level="info", extra_args=(), extra_run_args=(), extra_config={}, seccomp_log=False,
+        sandbox=True, machine="q35",
+    )  # fmt: skip
+
+
+def test_everything() -> None:
+    text = """
+hypervisor = "cloud-hypervisor"
+image = "/srv/image"
+memory = 4096
+cpus = 4
+kernel = "/boot/vmlinux"
+initramfs = "/boot/initrd"
+kernelParams = ["quiet", 'a="b c"']
+rootDisk = "/srv/root.img"
+rootOverlay = { type = "raw", size = "1GB" }
+dependsOn = ["b"]
+autoStart = true
+startTimeout = 7
+stopTimeout = 8
+vsock.cid = 77
+[cloud-hypervisor]
+logLevel = "debug"
+seccompPolicy = "log"
+disableSandbox = true
+hugepages = false
+extraArgs = ["-v", "a b\\n"]
+extraConfig = { memory = { mergeable = true }, list = [1, 2.5, "x", { y = false }] }
+"""
+    config = load(text, "")
+    assert config.problems == ()
+    assert config.vms[0] == Vm(
+        name="a", file="/etc/vmsilo.d/a.toml", hypervisor=Hypervisor.CLOUD_HYPERVISOR, image="/srv/image",
+        memory=4096, cpus=4, kernel="/boot/vmlinux", initramfs="/boot/initrd",
+        root_disk=Disk("/srv/root.img", readonly=True), root_disk_readonly=True, overlay_type="raw",
+        overlay_size=1_000_000_000, kernel_params=("quiet", 'a="b c"'), depends_on=("b",), auto_start=True, cid=77,
+        start_timeout=7, stop_timeout=8, log_level="debug", extra_args=("-v", "a b\n"), extra_run_args=(),
+        extra_config={"memory": {"mergeable": True}, "list": [1, 2.5, "x", {"y": False}]}, seccomp_log=True,
+        sandbox=False, machine="q35",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("hypervisor", Hypervisor)
+def test_options_of_the_hypervisor_chosen(hypervisor: Hypervisor) -> None:
+    text = f'hypervisor = "{hypervisor}"\n[{hypervisor}]\nlogLevel = "error"\nextraArgs = ["x"]\n'
+    one = vm(text)
+    assert (one.hypervisor, one.log_level, one.extra_args, one.sandbox) == (hypervisor, "error", ("x",), True)
+
+
+def test_crosvm() -> None:
+    assert vm('hypervisor = "crosvm"\ncrosvm.extraRunArgs = ["--x"]').extra_run_args == ("--x",)
+
+
+def test_qemu() -> None:
+    one = vm('hypervisor = "qemu"\nqemu = { machine = "microvm", disableSandbox = true }')
+    assert (one.machine, one.sandbox) == ("microvm", False)
+
+
+def test_root_disk_as_a_table() -> None:
+    text = (
+        'rootDiskReadonly = false\n[rootDisk]\npath = "/dev/vg/a"\nformat = "qcow2"\ndirect = true\nsparse = true\n'
+    )
+    one = vm(text + 'block-size = 4096\nid = "root"\n')
+    assert one.root_disk == Disk(
+        "/dev/vg/a", "qcow2", readonly=False, direct=True, sparse=True, block_size=4096, id="root"
+    )
+    assert not one.root_disk_readonly
+
+
+def test_tables_however_written_are_the_same() -> None:
+    dotted = vm('rootOverlay.type = "tmpfs"')
+    assert dotted == vm('rootOverlay = { type = "tmpfs" }') == vm('[rootOverlay]\ntype = "tmpfs"')
+    assert dotted.overlay_type == "tmpfs"
+
+
+def test_order_of_the_files_is_nothing() -> None:
+    files = [ConfigFile(name, f"{name}.toml", "") for name in ("b", "a-b", "a", "host")]
+    files[-1] = HOST
+    assert check.load(files, PASSWD) == check.load(files[::-1], PASSWD)
+    assert [one.name for one in check.load(files, PASSWD).vms] == ["a", "a-b", "b"]
+
+
+@pytest.mark.parametrize("user", ["no-uid", "short", "nobody", "x"])
+def test_a_user_without_uid(user: str) -> None:
+    config = load("", host=HOST._replace(text=f'user = "{user}"'))
+    assert config.host is None
+    assert [problem.key for problem in config.problems] == [("user",)]
+    # Every VM needs the user, and says so.
+    assert [(broken.name, len(broken.messages)) for broken in config.broken] == [("a", 1)]
+    assert "no entry with a user id" in config.broken[0].messages[0]
+
+
+def test_a_missing_host_file_breaks_every_vm() -> None:
+    config = load("", "", host=None)
+    assert config.vms == ()
+    assert [broken.messages for broken in config.broken] == [
+        ('/etc/vmsilo.d/host.toml: this file is missing: it names the user whose VMs these are, as user = "<name>"',)
+    ] * 2
+
+
+def test_one_bad_file_leaves_the_others_alone() -> None:
+    config = load("cpus = 0", "", "cpus = 2", "= ")
+    assert [one.name for one in config.vms] == ["b", "c"]
+    assert [broken.name for broken in config.broken] == ["a", "d"]
+    assert config.host is not None
+
+
+def test_a_broken_vm_has_all_its_messages_and_no_others() -> None:
+    config = load("cpus = 0\nmemory = 0", "cpus = 0")
+    assert [len(broken.messages) for broken in config.broken] == [2, 1]
+    assert all(message.startswith("/etc/vmsilo.d/a.toml:") for message in config.broken[0].messages)
