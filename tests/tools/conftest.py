@@ -40,7 +40,7 @@ class Systemd:
     def acts(self) -> list[str]:
         """The calls that change something."""
         calls = Path(f"{self.path}.calls").read_text().splitlines()
-        return [call for call in calls if not call.startswith(("show", "list-"))]
+        return [call.replace(" --", "") for call in calls if not call.startswith(("show", "list-"))]
 
     def run(self, command: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(

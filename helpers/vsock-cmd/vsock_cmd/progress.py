@@ -10,35 +10,41 @@ _PERIOD = 0.3  # seconds between two looks; a look costs a systemctl
 _CLEAR = "\r\x1b[K"
 
 
-def wait(job: Running, units: dict[str, str], verb: str) -> Outcome:
-    """Wait for the systemctl *job*; where stderr is a terminal, show how the *units* (name of VM by unit) are doing.
+def wait(jobs: dict[str, Running], vm_of: dict[str, str], verb: str) -> dict[str, Outcome]:
+    """Wait for the systemctls at work, by unit. Meanwhile, where stderr is a terminal, show how the VMs are doing.
 
-    A user who interrupts gets KeyboardInterrupt; the units go on without the systemctl.
+    A user who interrupts gets KeyboardInterrupt; the units go on without the systemctls.
     """
-    if not sys.stderr.isatty():
-        return job.outcome()
+    if sys.stderr.isatty():
+        _show_until_ended(list(jobs.values()), vm_of, verb)
+    return {unit: job.outcome() for unit, job in jobs.items()}
+
+
+def _show_until_ended(jobs: list[Running], vm_of: dict[str, str], verb: str) -> None:
     began = time.monotonic()
     shown = False
     try:
-        while not job.ended(_PERIOD):
-            states = systemctl.show(list(units))
-            _draw(text(states, units, verb, time.monotonic() - began))
+        while jobs:
+            if jobs[-1].ended(_PERIOD):
+                jobs.pop()
+                continue
+            states = systemctl.show(list(vm_of))
+            _draw(text(states, vm_of, verb, time.monotonic() - began))
             shown = True
-        return job.outcome()
     finally:
         if shown:
             sys.stderr.write(_CLEAR)
             sys.stderr.flush()
 
 
-def text(states: dict[str, UnitState], units: dict[str, str], verb: str, seconds: float) -> str:
+def text(states: dict[str, UnitState], vm_of: dict[str, str], verb: str, seconds: float) -> str:
     """Such as ``starting demo: booting the guest, work (3 s)``: the VMs that are neither here nor there."""
     waiting = [
         vm + (f": {plain.line(states[unit].status)}" if states[unit].status else "")
-        for unit, vm in units.items()
+        for unit, vm in vm_of.items()
         if unit in states and states[unit].active in ("activating", "deactivating")
     ]
-    return f"{verb} {', '.join(waiting or units.values())} ({seconds:.0f} s)"
+    return f"{verb} {', '.join(waiting or vm_of.values())} ({seconds:.0f} s)"
 
 
 def _draw(line: str) -> None:

@@ -70,13 +70,14 @@ def _run(argv: list[str]) -> int:
         raise Failure("give the name of one VM", code=EX_USAGE)
     detach = key(given.options["-e"]) if "-e" in given.options else DETACH
     vm = given.operands[0]
+    keyboard, log = _connect(vm)
     if "--log" in given.options:
-        return _print_log(_connect(vm)[1])
+        return _print_log(log)
     if not (os.isatty(0) and os.isatty(1)):
         raise Failure(
             "standard input and output must be a terminal", "--log prints what the console printed", EX_USAGE
         )
-    return _attach(vm, *_connect(vm), detach)
+    return _attach(vm, keyboard, log, detach)
 
 
 def key(text: str) -> int | None:

@@ -5,7 +5,7 @@ import sys
 from vmsilo import names
 from vmsilo.failure import EX_NOPERM, EX_UNAVAILABLE, EX_USAGE, Failure, complain
 from vsock_cmd import arguments, progress, systemctl, vms
-from vsock_cmd.systemctl import Outcome, Running, UnitState
+from vsock_cmd.systemctl import Outcome, UnitState
 
 PROGRAM = "vm-start"
 USAGE = """\
@@ -57,29 +57,23 @@ def _complain_if_broken(vm: str, states: dict[str, UnitState]) -> bool:
 
 def _start(chosen: list[str], before: dict[str, UnitState], *, no_block: bool) -> int:
     units = [unit for vm in chosen for unit in _units(vm) if unit in before and before[unit].active != "active"]
-    if not units:
-        return 0
-    if no_block:
-        return _judge_queueing(systemctl.run(["--no-block", "start", "--", *units]))
-    shown = {names.vm_unit(vm): vm for vm in chosen}
-    outcome = progress.wait(Running(["start", "--", *units]), shown, "starting")
-    if outcome.not_allowed:
+    vm_of = {names.vm_unit(vm): vm for vm in chosen}
+    jobs = systemctl.each("start", units, *(["--no-block"] if no_block else []))
+    outcomes = progress.wait(jobs, vm_of, "starting")
+    if any(outcome.not_allowed for outcome in outcomes.values()):
         raise refused()
-    after = systemctl.show(list(shown))
-    stopped = [vm for vm in chosen if after[names.vm_unit(vm)].active != "active"]
-    for vm in stopped:
-        complain(PROGRAM, f"{vm}: {_why(vm, after[names.vm_unit(vm)], outcome)}")
-    if outcome.status != 0 and not stopped:
-        complain(PROGRAM, outcome.complaint)  # a socket, then
-    return 0 if outcome.status == 0 and not stopped else EX_UNAVAILABLE
+    failures = [] if no_block else _failures(vm_of, outcomes)
+    failures += [outcome.complaint for outcome in outcomes.values() if outcome.status != 0]
+    for failure in failures:
+        complain(PROGRAM, failure)
+    return EX_UNAVAILABLE if failures else 0
 
 
-def _judge_queueing(outcome: Outcome) -> int:
-    if outcome.not_allowed:
-        raise refused()
-    if outcome.status != 0:
-        complain(PROGRAM, outcome.complaint)
-    return EX_UNAVAILABLE if outcome.status else 0
+def _failures(vm_of: dict[str, str], outcomes: dict[str, Outcome]) -> list[str]:
+    """A line for each VM that does not run. What systemctl said of it is in that line, and taken from *outcomes*."""
+    states = systemctl.show(list(vm_of))
+    stopped = [unit for unit in vm_of if states[unit].active != "active"]
+    return [f"{vm_of[unit]}: {_why(states[unit], outcomes.pop(unit, None))}" for unit in stopped]
 
 
 def refused() -> Failure:
@@ -87,13 +81,13 @@ def refused() -> Failure:
     return Failure("not allowed", f"only the user named in {names.HOST_STEM}.toml may start and stop VMs", EX_NOPERM)
 
 
-def _why(vm: str, state: UnitState, outcome: Outcome) -> str:
+def _why(state: UnitState, outcome: Outcome | None) -> str:
     """Why the VM does not run, from its unit, or from one that it requires."""
     if state.active == "failed":
         return f"{vms.reason(state)} (see systemctl status {state.name})"
     ours = [unit for unit in state.requires if unit.startswith(names.PREFIX)]
-    if ours:
-        for needed in systemctl.show(ours).values():
-            if needed.active == "failed":
-                return f"{needed.name} failed: {vms.reason(needed)} (see systemctl status {needed.name})"
-    return outcome.complaint if outcome.status else "it ended at once"
+    needed = systemctl.show(ours).values() if ours else ()
+    for unit in needed:
+        if unit.active == "failed":
+            return f"{unit.name} failed: {vms.reason(unit)} (see systemctl status {unit.name})"
+    return outcome.complaint if outcome and outcome.status else "it ended at once"

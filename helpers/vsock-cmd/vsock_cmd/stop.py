@@ -6,7 +6,7 @@ from vmsilo import names
 from vmsilo.failure import EX_UNAVAILABLE, EX_USAGE, Failure, complain
 from vsock_cmd import arguments, progress, systemctl, vms
 from vsock_cmd.start import refused
-from vsock_cmd.systemctl import Running, UnitState
+from vsock_cmd.systemctl import UnitState
 
 PROGRAM = "vm-stop"
 USAGE = """\
@@ -46,8 +46,8 @@ def _stop(units: dict[str, str], before: dict[str, UnitState], *, force: bool) -
     if up:
         if force:
             _kill(up)
-        outcome = progress.wait(Running(["stop", "--", *up]), {unit: units[unit] for unit in up}, "stopping")
-        if outcome.not_allowed:
+        outcomes = progress.wait(systemctl.each("stop", up), {unit: units[unit] for unit in up}, "stopping")
+        if any(outcome.not_allowed for outcome in outcomes.values()):
             raise refused()
     return _report(units, up, force=force)
 
@@ -57,11 +57,12 @@ def _kill(units: list[str]) -> None:
 
     The stop is asked for first: a kill alone would look like a crash, and the unit might be restarted.
     """
-    if systemctl.run(["--no-block", "stop", "--", *units]).not_allowed:
+    asked = [job.outcome() for job in systemctl.each("stop", units, "--no-block").values()]
+    if any(outcome.not_allowed for outcome in asked):
         raise refused()
-    # One by one: systemctl gives up at the first unit that has meanwhile ended, and that is no failure here.
-    for unit in units:
-        systemctl.run(["kill", "--signal=SIGKILL", "--", unit])
+    # That a unit has meanwhile ended is an error to systemctl, but none here.
+    for job in systemctl.each("kill", units, "--signal=SIGKILL").values():
+        job.outcome()
 
 
 def _report(units: dict[str, str], up: list[str], *, force: bool) -> int:
@@ -69,7 +70,8 @@ def _report(units: dict[str, str], up: list[str], *, force: bool) -> int:
     after = systemctl.show(list(units))
     failed = [unit for unit in units if after[unit].active == "failed" and (force or unit in up)]
     if failed:
-        systemctl.run(["reset-failed", "--", *failed])
+        for job in systemctl.each("reset-failed", failed).values():
+            job.outcome()
     if not force:
         for unit in failed:
             complain(PROGRAM, f"{units[unit]} did not shut down cleanly: {vms.reason(after[unit])}")
