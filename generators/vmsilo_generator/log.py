@@ -9,9 +9,7 @@ import sys
 
 PROGRAM = "vmsilo-generator"
 
-# syslog(3)
-ERROR = 3
-WARNING = 4
+ERROR = 3  # LOG_ERR of syslog(3)
 
 KMSG = "/dev/kmsg"
 # The kernel refuses a record of 1024 bytes with its own prefix (LOG_LINE_MAX in printk.c).
@@ -21,25 +19,26 @@ RECORD_MAX = 960
 class Log:
     """Where messages go. Lines of one message stay in order."""
 
-    __slots__ = ("_kmsg", "_prefixed")
+    __slots__ = ("_by_systemd", "_kmsg")
 
     def __init__(self, *, by_systemd: bool, kmsg: str = KMSG) -> None:
-        self._prefixed = by_systemd
+        self._by_systemd = by_systemd
         self._kmsg = open_kmsg(kmsg) if by_systemd else -1
 
+    def problem(self, message: str) -> None:
+        """Something wrong in a file, which the message begins with."""
+        self._log(message, "")
+
     def error(self, message: str) -> None:
-        self._log(ERROR, message)
+        """Something wrong with the run."""
+        self._log(message, f"{PROGRAM}: ")
 
-    def warning(self, message: str) -> None:
-        self._log(WARNING, message)
-
-    def _log(self, priority: int, message: str) -> None:
+    def _log(self, message: str, prefix: str) -> None:
         for line in message.split("\n"):
-            if self._kmsg >= 0 and write_record(self._kmsg, f"<{priority}>{PROGRAM}[{os.getpid()}]: {line}"):
+            if self._kmsg >= 0 and write_record(self._kmsg, f"<{ERROR}>{PROGRAM}[{os.getpid()}]: {line}"):
                 continue
-            # A container has no kernel log; its manager may pass stderr on, which has the same prefixes.
-            prefix = f"<{priority}>" if self._prefixed else ""
-            sys.stderr.write(f"{prefix}{PROGRAM}: {line}\n" if self._prefixed else f"{line}\n")
+            # A container has no kernel log. Whoever reads what its manager prints knows the same prefixes.
+            sys.stderr.write(f"<{ERROR}>{PROGRAM}: {line}\n" if self._by_systemd else f"{prefix}{line}\n")
 
 
 def run_by_systemd() -> bool:

@@ -216,7 +216,7 @@ def tell(problems: Sequence[Problem], log: Log) -> None:
         from vmsilo_generator.problems import render as told  # late: only needed when something is wrong
 
         for problem in problems:
-            log.error(told(problem))
+            log.problem(told(problem))
 
 
 def write(made: Made, directory: str) -> int:

@@ -1,0 +1,355 @@
+"""The generator as a whole: what it writes for what is configured, and how it behaves as a program.
+
+tests/trees/<case>/: vmsilo.d is the configuration, units.expected all that is written for it.
+VMSILO_REWRITE_TREES=1 writes the expected trees anew, for review with git diff.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from project import ROOT
+
+import vmsilo
+from vmsilo import paths
+from vmsilo_generator import output, run, source
+
+TREES = Path(__file__).parent / "trees"
+CASES = sorted(path.name for path in TREES.iterdir())
+GENERATOR = ROOT / "generators" / "vmsilo-generator"
+PASSWD = "root:x:0:0:root:/root:/bin/bash\ndavid:x:1000:1000::/home/david:/bin/bash\n"
+SYSTEMD_ANALYZE = shutil.which("systemd-analyze")
+SYSTEM_UNITS = Path("/usr/lib/systemd/system")
+
+
+def make(case: str, **facts: bool) -> run.Made:
+    """What the generator makes of a case, as if its files were where they are on a host."""
+    found = source.find([str(TREES / case / "vmsilo.d")])
+    files = [file._replace(path=f"/etc/vmsilo.d/{file.name}.toml") for file in found]
+    return run.make(files, PASSWD, kvm_group=facts.get("kvm_group", True))
+
+
+def tree(directory: Path) -> dict[str, str]:
+    """All files and links below *directory*, with what is in them or where they lead."""
+    found = [path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir()]
+    return {
+        str(path.relative_to(directory)): f"-> {path.readlink()}" if path.is_symlink() else path.read_text()
+        for path in found
+    }
+
+
+# The trees.
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_tree(case: str, tmp_path: Path) -> None:
+    expected = TREES / case / "units.expected"
+    output.write(str(tmp_path), make(case).entries)
+    if os.environ.get("VMSILO_REWRITE_TREES"):
+        shutil.rmtree(expected, ignore_errors=True)
+        shutil.copytree(tmp_path, expected, symlinks=True)
+    assert tree(tmp_path) == tree(expected)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root directory with systemd's units and ours, and something for each program that units start."""
+    root = tmp_path_factory.mktemp("root")
+    shutil.copytree(SYSTEM_UNITS, root / SYSTEM_UNITS.relative_to("/"), symlinks=True)
+    for unit in (ROOT / "units").glob("*.slice"):
+        shutil.copy(unit, root / SYSTEM_UNITS.relative_to("/"))
+    for program in (f"{paths.LIBEXEC}/vm-launch", f"{paths.LIBEXEC}/vsock-cmd", "/usr/bin/vhost-device-vsock"):
+        path = root / program.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(0o755)
+    return root
+
+
+@pytest.mark.skipif(SYSTEMD_ANALYZE is None, reason="systemd-analyze is not installed")
+@pytest.mark.parametrize("case", CASES)
+def test_systemd_has_nothing_to_say(case: str, installed: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(installed, root, symlinks=True)
+    written = root / "etc/systemd/system"
+    shutil.copytree(TREES / case / "units.expected", written, symlinks=True)
+    units = sorted(path.name for path in written.glob("vmsilo*") if path.suffix != ".plan")
+    assert units
+    assert verify(root, units) == ""
+
+
+def test_systemd_would_say_something(installed: Path, tmp_path: Path) -> None:
+    """The test above means nothing if it can't fail."""
+    if SYSTEMD_ANALYZE is None:
+        pytest.skip("systemd-analyze is not installed")
+    root = tmp_path / "root"
+    shutil.copytree(installed, root, symlinks=True)
+    unit = root / "etc/systemd/system/vmsilo-x.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("[Service]\nType=sometimes\nExecStart=/usr/libexec/vmsilo/nothing\n")
+    said = verify(root, [unit.name])
+    assert "sometimes" in said
+    assert "not executable" in said
+
+
+def verify(root: Path, units: list[str]) -> str:
+    assert SYSTEMD_ANALYZE is not None
+    done = subprocess.run(
+        [SYSTEMD_ANALYZE, "--man=no", f"--root={root}", "verify", *units],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        check=False,
+    )
+    return done.stdout
+
+
+# Exposure as systemd-analyze counts it, in tenths: from 0, a unit that can do nothing, to 100.
+EXPOSURE_MAX = {
+    "qemu/vmsilo-work-vm.service": 10,
+    "cloud-hypervisor/vmsilo-work-vm.service": 9,
+    "crosvm/vmsilo-work-vm.service": 19,  # makes the namespaces of its own devices' sandboxes
+    "qemu/vmsilo-work-vsock.service": 8,
+    "qemu/vmsilo-work@.service": 11,  # has one capability, for the port that the guest trusts
+    "cloud-hypervisor/vmsilo-work@.service": 8,
+    "crosvm/vmsilo-work@.service": 11,
+    "qemu/vmsilo-work-console@.service": 8,
+}
+
+
+@pytest.mark.skipif(SYSTEMD_ANALYZE is None, reason="systemd-analyze is not installed")
+@pytest.mark.parametrize(("unit", "most"), EXPOSURE_MAX.items())
+def test_exposure(unit: str, most: int) -> None:
+    case, _, name = unit.partition("/")
+    done = subprocess.run(
+        [
+            SYSTEMD_ANALYZE or "",
+            "security",
+            "--offline=true",
+            f"--threshold={most}",
+            TREES / case / "units.expected" / name,
+        ],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_without_a_kvm_group(tmp_path: Path) -> None:
+    """Naming a group that isn't there would keep the unit from starting."""
+    made = "".join(getattr(entry, "text", "") for entry in make("qemu", kvm_group=False).entries)
+    assert "SupplementaryGroups" not in made
+    assert "SupplementaryGroups=kvm" in (TREES / "qemu/units.expected/vmsilo-work-vm.service").read_text()
+
+
+def test_order_of_files_does_not_matter() -> None:
+    found = source.find([str(TREES / "several" / "vmsilo.d")])
+    forth, back = (run.make(files, PASSWD, kvm_group=True) for files in (found, found[::-1]))
+    assert forth.entries == back.entries
+
+
+def test_a_broken_file_changes_nothing_for_the_others() -> None:
+    """Nor does one that comes or goes."""
+    found = source.find([str(TREES / "broken" / "vmsilo.d")])
+    all_of_them = run.make(found, PASSWD, kvm_group=True)
+    alone = run.make([file for file in found if file.name in ("good", "host")], PASSWD, kvm_group=True)
+    assert alone.entries
+    assert set(alone.entries) <= set(all_of_them.entries)
+
+
+# The program.
+
+
+class Host:
+    """A root directory with a configuration, and directories for the units."""
+
+    def __init__(self, path: Path) -> None:
+        self.root = path / "root"
+        self.config = self.root / "etc/vmsilo.d"
+        self.config.mkdir(parents=True)
+        (self.root / "etc/passwd").write_text(PASSWD)
+        (self.root / "etc/group").write_text("root:x:0:\nkvm:x:104:\n")
+        self.out = [path / name for name in ("normal", "early", "late")]
+        for directory in self.out:
+            directory.mkdir()
+
+    def write(self, **files: str) -> None:
+        for name, text in files.items():
+            (self.config / f"{name}.toml").write_text(text)
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-IS", GENERATOR, f"--root={self.root}", *arguments],
+            env=environment,
+            cwd=self.root,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+
+    def generate(self, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self.run(*map(str, self.out), **environment)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def test_as_systemd_calls_it(host: Host) -> None:
+    host.write(host='user = "david"', work="")
+    done = host.generate(SYSTEMD_SCOPE="system")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    names = tree(host.out[0])
+    assert "vmsilo-work-vm.service" in names
+    assert names["sockets.target.wants/vmsilo-work.socket"] == "-> ../vmsilo-work.socket"
+    assert not any(map(tree, host.out[1:]))
+
+
+def test_one_directory_will_do(host: Host) -> None:
+    host.write(host='user = "david"', work="")
+    assert host.run(str(host.out[0])).returncode == 0
+    assert "vmsilo-work.socket" in tree(host.out[0])
+
+
+def test_twice_the_same(host: Host) -> None:
+    host.write(host='user = "david"', work="", other='dependsOn = ["work"]', bad="cpus = 0")
+    host.generate()
+    first = tree(host.out[0])
+    host.generate()
+    assert tree(host.out[0]) == first
+    host.run(str(host.out[1]))
+    assert tree(host.out[1]) == first
+
+
+def test_nothing_configured(host: Host) -> None:
+    done = host.generate()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not any(map(tree, host.out))
+    assert host.run("--check").returncode == 0
+
+
+def test_a_broken_vm_is_no_reason_to_fail(host: Host) -> None:
+    host.write(host='user = "david"', bad="cpus = 0", work="")
+    done = host.generate()
+    assert done.returncode == 0
+    assert f"{host.config}/bad.toml:1:8: cpus: expected 1" in done.stderr
+    socket = tree(host.out[0])["vmsilo-bad.socket"]
+    assert "bad.toml:1:8: cpus: expected 1" in socket
+    assert "vmsilo-work-vm.service" in tree(host.out[0])
+
+
+def test_a_file_without_an_allowed_name(host: Host) -> None:
+    host.write(host='user = "david"', work="", **{"Not a name": ""})
+    done = host.generate()
+    assert done.returncode == 0
+    assert "Not a name" in done.stderr
+    assert not [name for name in tree(host.out[0]) if "ot a name" in name]
+
+
+@pytest.mark.parametrize("obstacle", ["missing", "file", "directory in the way", "wants leads elsewhere"])
+def test_what_can_not_be_written(host: Host, obstacle: str, tmp_path: Path) -> None:
+    host.write(host='user = "david"', work="")
+    normal = host.out[0]
+    if obstacle == "missing":
+        normal.rmdir()
+    elif obstacle == "file":
+        normal.rmdir()
+        normal.touch()
+    elif obstacle == "directory in the way":
+        (normal / "vmsilo-work-vm.service").mkdir()
+    else:
+        (tmp_path / "elsewhere").mkdir()
+        (normal / "sockets.target.wants").symlink_to(tmp_path / "elsewhere")
+    done = host.generate()
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"vmsilo-generator: can't write {normal}")
+    assert not list(tmp_path.glob("elsewhere/*"))
+
+
+def test_check(host: Host) -> None:
+    host.write(host='user = "david"', work="")
+    assert host.run("--check").returncode == 0
+    host.write(bad="cpus = 0", worse="nothing = 1\ncpus = true")
+    done = host.run("--check")
+    assert done.returncode == 1
+    headlines = [line for line in done.stderr.split("\n") if line.startswith(str(host.config))]
+    assert [line.removeprefix(f"{host.config}/").split(" ")[0] for line in headlines] == [
+        "bad.toml:1:8:",
+        "worse.toml:1:1:",
+        "worse.toml:2:8:",
+    ]
+
+
+def test_check_of_files(host: Host, tmp_path: Path) -> None:
+    """They are seen among the others, but what is wrong with the others is not told."""
+    host.write(host='user = "david"', work="", bad="cpus = 0")
+    new = tmp_path / "work.toml"
+    new.write_text('dependsOn = ["bad"]\n')
+    done = host.run("--check", str(new))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{new}:1:14: dependsOn[1]:")
+    new.write_text("memory = 2048\n")
+    assert host.run("--check", str(new)).returncode == 0
+    assert host.run("--check", str(tmp_path / "missing.toml")).returncode == 1
+
+
+def test_dry_run(host: Host) -> None:
+    host.write(host='user = "david"', work="", bad="cpus = 0")
+    done = host.run("--dry-run")
+    assert done.returncode == 1  # as --check
+    headings = [line for line in done.stdout.split("\n") if line.startswith("# vmsilo-")]
+    assert headings[0] == "# vmsilo-bad.socket"
+    assert "# vmsilo-work-vm.service" in headings
+    assert "# sockets.target.wants/vmsilo-work.socket -> ../vmsilo-work.socket\n" in done.stdout
+    assert not any(map(tree, host.out))
+
+
+def test_list(host: Host) -> None:
+    host.write(host='user = "david"', work='hypervisor = "qemu"\nvsock.cid = 70000', bad="cpus = 0")
+    done = host.run("--list")
+    assert done.stdout == f"work\tqemu\t70000\t{host.config}/work.toml\n"
+
+
+def test_other_directories(host: Host, tmp_path: Path) -> None:
+    host.write(host='user = "david"', work="")
+    for name in ("foremost", "second"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "foremost" / "host.toml").write_text('user = "david"')
+    (tmp_path / "foremost" / "mine.toml").write_text("vsock.cid = 70000")
+    (tmp_path / "second" / "mine.toml").write_text("vsock.cid = 70001")
+    done = host.run("--list", VMSILO_CONFIG_DIRS=f"{tmp_path}/foremost:{tmp_path}/second")
+    assert done.stdout == f"mine\tcloud-hypervisor\t70000\t{tmp_path}/foremost/mine.toml\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["a", "b"],
+        ["a", "b", "c", "d"],
+        ["--what"],
+        ["--check", "--list"],
+        ["--list", "x"],
+        ["--root"],
+        ["-v", "a"],
+    ],
+)
+def test_wrong_usage(host: Host, arguments: list[str]) -> None:
+    done = subprocess.run([GENERATOR, *arguments], capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 64
+    assert "\nusage: vmsilo-generator " in done.stderr
+    assert done.stdout == ""
+
+
+def test_help_and_version(host: Host) -> None:
+    assert host.run("--help").stdout == run.USAGE
+    assert host.run("--version").stdout == f"vmsilo-generator {vmsilo.__version__}\n"
+
+
+def test_the_launcher_runs_by_itself(host: Host) -> None:
+    """Through its first line, and from a directory that is none of ours."""
+    assert subprocess.run([GENERATOR, "--version"], cwd="/", check=True, stdout=subprocess.PIPE).stdout
