@@ -310,7 +310,7 @@ OPTIONS: tuple[Option, ...] = (
            "The gateway.", syntax=syntax.ipv6_address, status=_PENDING),
     Option(_VM, "vsock.cid", Kind.INT, UNSET,
            "Pins the VM's vsock context id; unset: derived from the VM's name.",
-           low=3, high=0xFFFF_FFFE, ours=True),
+           low=0x1_0000, high=0x7FFF_FFFF, ours=True),
 
     # Graphics, sound, desktop.
     Option(_VM, "gpu.wayland", Kind.BOOL, True,

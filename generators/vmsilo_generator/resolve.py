@@ -5,7 +5,7 @@ Numbers come from the VM's name and not from its place among the others, so addi
 that come to the same number are a problem of the later one, to be solved by writing down a number for it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from vmsilo import paths, plan
 from vmsilo_generator.hypervisor import needs
@@ -18,8 +18,8 @@ except ImportError:
     # hashlib has the same function behind 2 ms of looking for OpenSSL, at every boot.
     from _sha256 import sha256  # type: ignore[import-not-found]
 
-# Context ids are derived into this range: clear of the numbers people write down, and of those for which the
-# kernel keeps vsock ports to itself (a VM's CID is also the port of its ready message).
+# Context ids are in this range, those that are pinned too. A VM's is also the host port of its ready message where
+# the kernel carries it, so it is none of the reserved ports, nor one that something else on the host listens on.
 CID_FIRST = 65536
 CID_END = 1 << 31
 
@@ -88,10 +88,11 @@ def derived(name: str, first: int, end: int) -> int:
     return first + int.from_bytes(sha256(name.encode()).digest(), "big") % (end - first)
 
 
-def cid_problems(vms: Iterable[Vm]) -> list[Problem]:
+def cid_problems(vms: Sequence[Vm]) -> list[Problem]:
     """The VMs whose context id another one has already; those that wrote theirs down come first."""
     owners: dict[int, Vm] = {}
     problems = []
+    taken = {cid(vm) for vm in vms}
     for vm in sorted(vms, key=lambda vm: (vm.cid is None, vm.name)):
         number = cid(vm)
         owner = owners.setdefault(number, vm)
@@ -99,15 +100,14 @@ def cid_problems(vms: Iterable[Vm]) -> list[Problem]:
             key = ("vsock", "cid") if vm.cid is not None else ()
             message = (
                 f'the context id {number} is that of VM "{owner.name}" ({owner.file}): '
-                f"pin another one, such as vsock.cid = {free(number, owners)}"
+                f"pin another one, such as vsock.cid = {free(number, taken)}"
             )
             problems.append(Problem(vm.file, key, message))
     return problems
 
 
-def free(number: int, taken: Iterable[int]) -> int:
+def free(number: int, taken: set[int]) -> int:
     """A number near *number* that is not *taken*."""
-    numbers = set(taken)
-    while number in numbers:
+    while number in taken:
         number = number + 1 if number + 1 < CID_END else CID_FIRST
     return number
