@@ -50,6 +50,11 @@ def test_start_without_waiting(systemd: Systemd) -> None:
             {"becomes": "failed", "Result": "timeout"},
             "demo: it took too long (see systemctl status vmsilo-demo-vm.service)",
         ),
+        (
+            {"becomes": "failed", "Result": "signal", "StatusText": "booting the guest"},
+            "demo: a program of it was killed by a signal; its last words: booting the guest "
+            "(see systemctl status vmsilo-demo-vm.service)",
+        ),
         ({"becomes": "inactive"}, "demo: it ended at once"),
         ({"refuses": True}, "not allowed (only the user named in host.toml may start and stop VMs)"),
         (
@@ -67,7 +72,9 @@ def test_start_fails(systemd: Systemd, properties: dict[str, object], message: s
 
 def test_start_names_the_backend_that_failed(systemd: Systemd) -> None:
     systemd.change("vmsilo-demo-vm.service", becomes="inactive", Requires="system.slice vmsilo-demo-console.socket")
-    systemd.change("vmsilo-demo-console.socket", ActiveState="failed", StatusText="no such program")
+    systemd.change(
+        "vmsilo-demo-console.socket", ActiveState="failed", Result="exit-code", StatusText="no such program"
+    )
     assert "vmsilo-demo-console.socket failed: no such program" in systemd.run("vm-start", "demo").stderr
 
 

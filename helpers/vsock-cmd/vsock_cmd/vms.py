@@ -91,8 +91,12 @@ _RESULTS = {
 
 
 def reason(state: UnitState) -> str:
-    """Why the unit failed: its own words, or systemd's."""
-    return plain.line(state.status) or _RESULTS.get(state.result, state.result)
+    """Why the unit failed: its own last words, which explain an exit, but not what was done to it from outside."""
+    words = plain.line(state.status)
+    if words and state.result == "exit-code":
+        return words
+    judgement = _RESULTS.get(state.result, state.result)
+    return f"{judgement}; its last words: {words}" if words else judgement
 
 
 def chosen(wanted: list[str], states: dict[str, UnitState]) -> list[str]:
