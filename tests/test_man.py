@@ -27,7 +27,7 @@ needs_mandoc = pytest.mark.skipif(shutil.which("mandoc") is None, reason="mandoc
 def rendered(page: Path) -> str:
     """The page as a reader sees it, on one very wide line per paragraph."""
     text = subprocess.run(
-        ["mandoc", "-T", "ascii", "-O", "width=4000", str(page)],
+        ["mandoc", "-T", "ascii", "-O", "width=1000", str(page)],
         check=True,
         stdout=subprocess.PIPE,
         encoding="utf-8",
