@@ -1,5 +1,7 @@
 """What is decided about VMs: stable numbers, and plans that say all that a start needs."""
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +13,7 @@ from vmsilo_generator.resolve import CID_END, CID_FIRST, cid, cid_problems, host
 HOST = Host(file="/etc/vmsilo.d/host.toml", user="david", uid=1000, bash_integration=True)
 
 
-def a_vm(name: str = "work", **given: object) -> Vm:
+def a_vm(name: str = "work", **given: Any) -> Vm:
     vm = Vm(
         name=name,
         file=f"/etc/vmsilo.d/{name}.toml",
