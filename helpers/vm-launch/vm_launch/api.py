@@ -79,7 +79,10 @@ def _exchange(path: str, message: bytes, deadline: float) -> tuple[int, bytes]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
         _limit(connection, deadline)
         connection.connect(path)
-        connection.sendall(message)
+        try:
+            connection.sendall(message)
+        except BrokenPipeError:
+            pass  # it has seen enough to refuse: the answer says why
         received = b""
         while b"\r\n\r\n" not in received:
             if len(received) > HEAD_MAX:

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 
-from vm_launch import console, ready
+from vm_launch import console, files, ready
 from vm_launch.running import Running, running
 from vmsilo.failure import EX_TEMPFAIL, EX_UNAVAILABLE, Failure
 from vmsilo.notify import notify
@@ -33,7 +33,7 @@ def boot(path: str) -> int:
     finally:
         listener.close()
         if plan.vsock:
-            ready.remove(ready.hybrid_address(plan.vsock))
+            files.remove(ready.hybrid_address(plan.vsock))
     match outcome:
         case ready.Outcome.READY:
             notify("STATUS=ready")

@@ -6,6 +6,7 @@ it reaches a journal or terminal only through visible().
 
 import os
 
+from vm_launch import files
 from vmsilo import paths
 
 LAST_LINES = 20
@@ -74,8 +75,5 @@ def visible(line: bytes) -> str:
 def _fresh(run_dir: str, name: str) -> str:
     """The path of *name*, with nothing left there from an earlier start."""
     path = os.path.join(run_dir, name)
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
+    files.remove(path)
     return path

@@ -9,7 +9,6 @@ closed as soon as its message is there, and none is read to its end.
 Whoever speaks here is hostile: messages, connections and what is passed on are bounded.
 """
 
-import os
 import select
 import socket
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import NamedTuple
 
+from vm_launch import files
 from vmsilo import ports
 from vmsilo.failure import EX_OSERR, Failure
 
@@ -46,7 +46,7 @@ def listen_hybrid(path: str) -> socket.socket:
     address = hybrid_address(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        remove(address)
+        files.remove(address)
         listener.bind(address)
         listener.listen(CONNECTIONS_MAX)
     except OSError as error:
@@ -72,13 +72,6 @@ def listen_kernel(cid: int) -> socket.socket:
             listener.close()
         raise Failure(f"cannot listen on vsock port {port}: {error.strerror}", code=EX_OSERR) from None
     return listener
-
-
-def remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 def wait(

@@ -8,7 +8,7 @@ import time
 from binascii import b2a_base64
 from typing import NamedTuple, NoReturn
 
-from vm_launch import bundle, console, overlay
+from vm_launch import bundle, console, files, overlay
 from vm_launch.hypervisor import Drive, Start, Traits, find
 from vm_launch.running import CONFIG, CONTROL, find_binary, read_plan
 from vmsilo import paths, ports
@@ -83,10 +83,10 @@ def prepare(plan: Plan, hypervisor: Traits) -> Start:
     )
     config = hypervisor.config(plan, ready)
     if config:
-        write(os.path.join(plan.run_dir, CONFIG), config)
+        files.write(os.path.join(plan.run_dir, CONFIG), config)
     # Everybody else learns from the running plan which vsock it became.
     running = plan._replace(vsock="") if vsock.kernel else plan
-    write(os.path.join(plan.run_dir, paths.RUNNING_PLAN), plans.dumps(running))
+    files.write(os.path.join(plan.run_dir, paths.RUNNING_PLAN), plans.dumps(running))
     return ready
 
 
@@ -227,6 +227,7 @@ def overlay_drive(plan: Plan) -> Drive:
 def open_vsock(plan: Plan, hypervisor: Traits) -> Vsock:
     """Find out who carries the guest's vsock. Raises Failure if nobody does."""
     if hypervisor.serves_vsock:
+        files.remove(plan.vsock)  # one that was killed leaves it, and the next one would not bind over it
         return Vsock(-1, kernel=False)
     try:
         descriptor = os.open(paths.KERNEL_VSOCK, os.O_RDWR | os.O_CLOEXEC)
@@ -305,10 +306,7 @@ def listen(path: str, *, packets: bool) -> int:
     """An inheritable socket that listens at *path*, for the hypervisor to take commands from."""
     kind = socket.SOCK_SEQPACKET if packets else socket.SOCK_STREAM
     listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_CLOEXEC)
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
+    files.remove(path)
     listener.bind(path)
     os.chmod(path, 0o600)
     listener.listen(16)
@@ -340,12 +338,6 @@ def inheritable(descriptor: int) -> int:
 def inherited(descriptor: int) -> str:
     """The path under which the hypervisor finds *descriptor*."""
     return f"/proc/self/fd/{inheritable(descriptor)}"
-
-
-def write(path: str, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
 
 
 def become(line: list[str]) -> NoReturn:

@@ -1,0 +1,152 @@
+"""The client of cloud-hypervisor's API: against a server as strict as the real one, and against a hostile one."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launch.fake_api import Api
+from launch.test_argv import minimal
+from vm_launch import api
+from vm_launch.hypervisor import Target, find
+from vmsilo.failure import Failure
+
+CH = find("cloud-hypervisor")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Api]:
+    made = Api(tmp_path / "control.socket")
+    yield made
+    made.close()
+
+
+def target(directory: Path, config: str = "", seconds: float = 5) -> Target:
+    (directory / "vm.json").write_text(config)
+    return Target("", str(directory / "control.socket"), str(directory / "vm.json"), time.monotonic() + seconds)
+
+
+def test_boot_and_power_button(server: Api, tmp_path: Path) -> None:
+    config = CH.config(*minimal("cloud-hypervisor"))
+    CH.boot(target(tmp_path, config))
+    assert server.config == json.loads(config)
+    CH.press_power_button(target(tmp_path))
+    assert server.calls == ["vm.create", "vm.boot", "vm.power-button"]
+
+
+def test_what_is_refused_is_said(server: Api, tmp_path: Path) -> None:
+    here = target(tmp_path, CH.config(*minimal("cloud-hypervisor")))
+    with pytest.raises(Failure, match=r"refused vm.power-button: The power button could not .*: VM is not running"):
+        CH.press_power_button(here)
+    with pytest.raises(Failure, match=r"refused vm.boot: The VM could not boot: VM is not created"):
+        api.put(here.socket, "vm.boot", "", here.deadline)
+    CH.boot(here)
+    with pytest.raises(Failure, match=r"refused vm.create: .*already created"):
+        CH.boot(here)
+
+
+@pytest.mark.parametrize(
+    ("action", "body", "message"),
+    [
+        ("vm.create", "{", "Failed to parse"),
+        ("vm.create", "[]", "Failed to parse"),
+        ("vm.create", '{"disk": []}', "Failed to parse"),
+        ("vm.create", " " * (4 << 20) + "{}", "payload too large"),
+        ("vm.boot", "{}", "unexpected body"),
+        ("vm.explode", "", "no such path"),
+    ],
+)
+def test_strict(server: Api, tmp_path: Path, action: str, body: str, message: str) -> None:
+    """The fake has teeth."""
+    with pytest.raises(Failure, match=message):
+        api.put(str(tmp_path / "control.socket"), action, body, time.monotonic() + 5)
+    assert server.calls == []
+
+
+def hostile(path: Path, answer: bytes, *, then_close: bool) -> None:
+    """A server that answers *answer*, whatever it is asked."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+
+    def serve() -> None:
+        with listener, listener.accept()[0] as connection:
+            connection.recv(65536)
+            try:
+                connection.sendall(answer)
+                if not then_close:
+                    connection.recv(1)
+            except OSError:
+                pass
+
+    threading.Thread(target=serve, daemon=True).start()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 204",
+        b"SSH-2.0\r\n\r\n",
+        b"HTTP/1.1 abc OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort",
+        b"x" * 1_000_000,
+        "HTTP/1.1 ²⁰⁴ OK\r\n\r\n".encode(),
+    ],
+)
+def test_hostile_answers(tmp_path: Path, answer: bytes) -> None:
+    hostile(tmp_path / "s", answer, then_close=True)
+    with pytest.raises(Failure):
+        api.put(str(tmp_path / "s"), "vm.boot", "", time.monotonic() + 5)
+
+
+def test_silence_has_an_end(tmp_path: Path) -> None:
+    hostile(tmp_path / "s", b"HTTP/1.1 2", then_close=False)
+    began = time.monotonic()
+    with pytest.raises(Failure, match="timed out"):
+        api.put(str(tmp_path / "s"), "vm.boot", "", began + 0.3)
+    assert time.monotonic() - began < 3
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="does not answer vm.boot"):
+        api.put(str(tmp_path / "s"), "vm.boot", "", time.monotonic() + 5)
+
+
+@given(st.binary(max_size=300))
+def test_any_head(head: bytes) -> None:
+    try:
+        parsed = api.parse_head(head)
+    except Failure:
+        return
+    assert 0 <= parsed.status <= 999
+    assert 0 <= parsed.length <= api.BODY_MAX
+
+
+@given(
+    st.binary(max_size=300) | st.recursive(st.integers() | st.text(), st.lists).map(lambda v: json.dumps(v).encode())
+)
+def test_any_reason_is_one_line(body: bytes) -> None:
+    assert "\n" not in api.reason(body)
+
+
+def test_deep_json() -> None:
+    assert api.reason(b"[" * 100_000)
+
+
+def test_request() -> None:
+    assert (
+        api.request("vm.boot", "") == b"PUT /api/v1/vm.boot HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+    )
+    with_body = api.request("vm.create", "{ü}")
+    assert b"\r\nContent-Length: 4\r\n" in with_body
+    assert with_body.endswith("\r\n\r\n{ü}".encode())
