@@ -41,12 +41,14 @@ def test_dependents_fall_and_quote_the_cause() -> None:
 
 
 def test_refuse_takes_a_vm_out_later() -> None:
-    found = files(a='dependsOn = ["b"]', b="vsock.cid = 7", c="")
+    found = files(a='dependsOn = ["b"]', b="vsock.cid = 70007", c="")
     config = check.load(found, PASSWD)
     assert names(config) == (["a", "b", "c"], [])
     later = across.refuse(config, found, [Problem("/e/b.toml", ("vsock", "cid"), "is taken")])
     assert names(later) == (["c"], ["a", "b"])
-    assert later.broken[1].messages == ("/e/b.toml:1:13: vsock.cid: is taken\n    vsock.cid = 7\n                ^",)
+    assert later.broken[1].messages == (
+        "/e/b.toml:1:13: vsock.cid: is taken\n    vsock.cid = 70007\n                ^",
+    )
     assert "b.toml:1:13: vsock.cid: is taken" in later.broken[0].messages[0]
     assert later.host == config.host
     # And once more, without losing or doubling what was known.

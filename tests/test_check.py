@@ -61,7 +61,7 @@ dependsOn = ["b"]
 autoStart = true
 startTimeout = 7
 stopTimeout = 8
-vsock.cid = 77
+vsock.cid = 70077
 [cloud-hypervisor]
 logLevel = "debug"
 seccompPolicy = "log"
@@ -76,7 +76,7 @@ extraConfig = { memory = { mergeable = true }, list = [1, 2.5, "x", { y = false 
         name="a", file="/etc/vmsilo.d/a.toml", hypervisor=Hypervisor.CLOUD_HYPERVISOR, image="/srv/image",
         memory=4096, cpus=4, kernel="/boot/vmlinux", initramfs="/boot/initrd",
         root_disk=Disk("/srv/root.img", readonly=True), root_disk_readonly=True, overlay_type="raw",
-        overlay_size=1_000_000_000, kernel_params=("quiet", 'a="b c"'), depends_on=("b",), auto_start=True, cid=77,
+        overlay_size=1_000_000_000, kernel_params=("quiet", 'a="b c"'), depends_on=("b",), auto_start=True, cid=70077,
         start_timeout=7, stop_timeout=8, log_level="debug", extra_args=("-v", "a b\n"), extra_run_args=(),
         extra_config={"memory": {"mergeable": True}, "list": [1, 2.5, "x", {"y": False}]}, seccomp_log=True,
         sandbox=False, machine="q35",

@@ -160,7 +160,7 @@ OPTIONS: tuple[Option, ...] = (
 
     # When it runs.
     Option(_VM, "autoStart", Kind.BOOL, False,
-           "Start the VM at boot (later, with a GPU: when the desktop session starts)."),
+           "Start the VM at boot; one with a GPU, when the desktop session starts."),
     Option(_VM, "dependsOn", Kind.TEXTS, (),
            "VMs that are started when this one is, and before it.", syntax=syntax.vm),
     Option(_VM, "startTimeout", Kind.INT, 120,
