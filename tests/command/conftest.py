@@ -64,30 +64,26 @@ class Rig:
         return listener
 
     def _connector(self, client: socket.socket) -> None:
-        command = [PYTHON, "-IS", HELPERS / "vsock-cmd", "connect", "--cid", "3", "--socket", self.hybrid]
-        self.connectors.append(subprocess.Popen(command, stdin=client))
+        command = [PYTHON, "-IS", f"{HELPERS}/vsock-cmd", "connect", "--cid", "3", "--socket", str(self.hybrid)]
+        self.connectors.append(subprocess.Popen(command, stdin=client.fileno()))
 
     def _guest(self, connection: socket.socket) -> None:
         assert connection.recv(64) == b"CONNECT 5000\n"
         connection.sendall(b"OK 1073741824\n")
-        command = [PYTHON, "-IS", HELPERS / "agent", "--user", self.user]
-        self.agents.append(subprocess.Popen(command, stdin=connection))
+        command = [PYTHON, "-IS", f"{HELPERS}/agent", "--user", self.user]
+        self.agents.append(subprocess.Popen(command, stdin=connection.fileno()))
 
     def argv(self, *arguments: str) -> list[str]:
         """The command line of a vm-run."""
         return [PYTHON, "-IS", str(self.script), *arguments]
 
-    def run(
-        self, *arguments: str, stdin: bytes = b"", timeout: float = 60, **keywords: object
-    ) -> subprocess.CompletedProcess[bytes]:
-        """Run vm-run on the VM to its end."""
-        return subprocess.run(
-            self.argv(*arguments), input=stdin, capture_output=True, timeout=timeout, check=False, **keywords
-        )  # type: ignore[call-overload,no-any-return]
+    def run(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run vm-run to its end."""
+        return subprocess.run(self.argv(*arguments), input=stdin, capture_output=True, timeout=60, check=False)
 
-    def command(self, *arguments: str, **keywords: object) -> subprocess.CompletedProcess[bytes]:
+    def command(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run *arguments* in the VM, without options."""
-        return self.run(self.vm, *arguments, **keywords)  # type: ignore[arg-type]
+        return self.run(self.vm, *arguments, stdin=stdin)
 
     def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
         """Start vm-run on the VM, with pipes."""

@@ -113,5 +113,7 @@ def _fork(listener: _socket.socket, fd: int, user: str) -> int:
         listener.close()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         status = _serve(_socket.socket(fileno=fd), user)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)

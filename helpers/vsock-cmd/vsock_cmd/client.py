@@ -8,11 +8,12 @@ import stat
 from vmsilo.failure import complain
 from vsock_cmd import stream, wire
 from vsock_cmd.signals import raw as signal
-from vsock_cmd.terminal import Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from vsock_cmd.terminal import Terminal
 
 PROGRAM = "vm-run"
 
@@ -28,33 +29,44 @@ class Lost(Exception):
 
 
 class Client(stream.Link):
-    """One command. *terminal* is the user's where the command gets one of its own."""
+    """One command, asked for by *request*. *terminal* is the user's where the command gets one of its own."""
 
-    def __init__(self, connection: _socket.socket, request: wire.Request, terminal: Terminal | None) -> None:
+    def __init__(
+        self, connection: _socket.socket, request: bytes, terminal: "Terminal | None", *, streams: int
+    ) -> None:
+        """*streams*: 3, or 2 where a terminal of the guest joins output and errors, or 0 to only start it."""
         super().__init__(connection, wire.TO_CLIENT, wire.REPLY_MAX)
         self.status = 0  # what vm-run ends with, once finished
         self.message = ""  # why the command could not be started
-        self._request = request
         self._terminal = terminal
+        self._streams = streams
         self._started = False
         self._signals = _Signals(_FORWARDED + (_OF_TERMINAL if terminal else ()))
         self._counts: dict[int, int] = {}
         self.watch(self._signals.fd, self._on_signals)
-        self.control(wire.encode_request(request))
+        self.control(request)
 
     def relay(self) -> None:
         """Run until the command has ended and its output is written. Raises Lost."""
         try:
-            self.run()
-        except stream.Closed:
-            raise Lost("the connection to the guest was lost") from None
-        except wire.WireError as error:
-            raise Lost(f"the guest broke the protocol: {error}") from None
+            self._relay()
+            self._drain()
         finally:
             if self._terminal:
                 self._terminal.restore()
+
+    def _relay(self) -> None:
+        try:
+            self.run()
+        except (stream.Closed, wire.WireError) as error:
+            for sink in self.sinks:
+                if sink.waiting:
+                    sink.flush()  # once: whether there is a reader for the rest is not worth waiting for now
+            if isinstance(error, stream.Closed):
+                raise Lost("the connection to the guest was lost") from None
+            raise Lost(f"the guest broke the protocol: {error}") from None
+        finally:
             self.connection.close()
-        self._drain()
 
     def on_control(self, payload: bytes) -> None:
         reply = wire.decode_reply(payload)
@@ -79,15 +91,15 @@ class Client(stream.Link):
         """As above; for a reader to see the end it is enough that vm-run exits, which is soon."""
 
     def _start(self) -> None:
-        if self._request.detach:
+        if not self._streams:
             self.finished = True
             return
         if self._terminal:
-            self._terminal.raw()
+            self._refresh(signal.SIGCONT)  # the start may have taken long, and the window another size
+        stream.enlarge(0)
         self.add_source(stream.Source(wire.STDIN, 0))
-        self.add_sink(sink(wire.STDOUT, 1))
-        if not self._request.pty:
-            self.add_sink(sink(wire.STDERR, 2))
+        for channel in range(1, self._streams):
+            self.add_sink(standard_sink(channel))
 
     def _on_signals(self) -> None:
         for number in self._signals.take():
@@ -134,8 +146,11 @@ class Client(stream.Link):
         while waiting:
             for fd, _ in poll.poll():
                 if fd == self._signals.fd:
-                    self.status = 128 + self._signals.take()[0]
-                    return
+                    asked = [number for number in self._signals.take() if number in _FORWARDED]
+                    if asked:
+                        self.status = 128 + asked[0]
+                        return
+                    continue
                 waiting[fd].flush()
                 if not waiting[fd].waiting:
                     del waiting[fd]
@@ -161,22 +176,23 @@ def _noted(number: int, frame: object) -> None:
     """The wake-up pipe has it already."""
 
 
-def sink(channel: int, fd: int) -> stream.Sink:
-    """A sink for a descriptor that vm-run was given, and must not make non-blocking: others share it.
+def standard_sink(fd: int) -> stream.Sink:
+    """A sink for one of the descriptors that vm-run was given, and must not make non-blocking: others share them.
 
     Files never wait. A pipe or terminal is opened a second time, which can be made non-blocking; where that is not
     allowed it gets no more at once than it takes when it is writable.
     """
     mode = os.fstat(fd).st_mode
     if stat.S_ISSOCK(mode):
-        return stream.Sink(channel, fd, _socket_writer(fd))
+        return stream.Sink(fd, fd, _socket_writer(fd))
     if stat.S_ISFIFO(mode) or os.isatty(fd):
         try:
             again = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError:
-            return stream.Sink(channel, fd, _write_little)
-        return stream.Sink(channel, again)
-    return stream.Sink(channel, fd)
+            return stream.Sink(fd, fd, _write_little)
+        stream.enlarge(again)
+        return stream.Sink(fd, again)
+    return stream.Sink(fd, fd)
 
 
 def _write_little(fd: int, piece: memoryview) -> int:

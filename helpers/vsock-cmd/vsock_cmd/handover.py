@@ -5,10 +5,12 @@ byte means that the helper never ran.
 """
 
 import _socket
-import array
 import os
+import struct
 
 ERROR_MAX = 1024  # bytes of the text
+
+_INT = struct.Struct("i")
 
 
 class NeverRan(Exception):
@@ -20,7 +22,7 @@ class Refused(Exception):
 
 
 def give(client: _socket.socket, *descriptors: int) -> None:
-    rights = array.array("i", descriptors).tobytes()
+    rights = struct.pack(f"{len(descriptors)}i", *descriptors)
     client.sendmsg([b"F"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
 
 
@@ -30,14 +32,14 @@ def refuse(client: _socket.socket, text: str) -> None:
 
 def take(helper: _socket.socket, count: int) -> list[int]:
     """Wait for the helper's *count* descriptors. Raises NeverRan, Refused or OSError."""
-    size = array.array("i").itemsize
-    first, ancillary, _, _ = helper.recvmsg(1, _socket.CMSG_LEN(count * size), _socket.MSG_CMSG_CLOEXEC)
-    descriptors = array.array("i")
+    first, ancillary, _, _ = helper.recvmsg(1, _socket.CMSG_LEN(count * _INT.size), _socket.MSG_CMSG_CLOEXEC)
+    descriptors: list[int] = []
     for level, kind, rights in ancillary:
         if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
-            descriptors.frombytes(rights[: len(rights) - len(rights) % size])
+            whole = len(rights) - len(rights) % _INT.size
+            descriptors += [number for (number,) in _INT.iter_unpack(rights[:whole])]
     if first == b"F" and len(descriptors) == count:
-        return list(descriptors)
+        return descriptors
     for descriptor in descriptors:
         os.close(descriptor)
     if not first:

@@ -13,7 +13,7 @@ from vmsilo import names, paths
 from vmsilo.failure import EX_USAGE, Failure, complain
 from vsock_cmd import handover, wire
 from vsock_cmd.client import PROGRAM, Client, Lost
-from vsock_cmd.terminal import Terminal
+from vsock_cmd.signals import raw as signal
 
 USAGE = """\
 usage: vm-run [-t | -T] [-d] [--user USER] [--cwd DIR] [--env NAME=VALUE] VM COMMAND [ARGUMENT...]
@@ -27,6 +27,10 @@ Run COMMAND in VM, which is started first if need be. A COMMAND without argument
   -w, --cwd DIR         run in DIR of the guest, not in the user's home
   -e, --env NAME=VALUE  add to the command's environment; may be repeated
 """
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vsock_cmd.terminal import Terminal
 
 _OWN_FAILURE = 255
 
@@ -48,6 +52,7 @@ class Options:
 
 def main() -> int:
     _open_standard_streams()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until a command runs, Ctrl-C ends vm-run as it does any program
     try:
         options = parse(sys.argv[1:])
         if options is None:
@@ -129,15 +134,27 @@ def request_of(options: Options, pty: wire.Pty | None) -> wire.Request:
 
 
 def _run(options: Options) -> int:
-    tty = not options.detach and (os.isatty(0) and os.isatty(1) if options.tty is None else options.tty)
-    screen = Terminal(0 if os.isatty(0) else 1)
-    pty = wire.Pty(os.fsencode(os.environ.get("TERM", "dumb")), *screen.size()) if tty else None
-    connection = reach(options.vm)
-    client = Client(connection, request_of(options, pty), screen if tty and os.isatty(0) else None)
+    pty, terminal = _terminal(options)
+    request = wire.encode_request(request_of(options, pty))
+    streams = 0 if options.detach else 2 if pty else 3
+    client = Client(reach(options.vm), request, terminal, streams=streams)
     client.relay()
     if client.message:
         complain(PROGRAM, f"{options.vm}: {client.message}")
     return client.status
+
+
+def _terminal(options: Options) -> "tuple[wire.Pty | None, Terminal | None]":
+    """The terminal that the command gets, and the user's that is to behave like it, if it is one."""
+    ours = os.isatty(0)
+    tty = ours and os.isatty(1) if options.tty is None else options.tty
+    if options.detach or not tty:
+        return None, None
+    from vsock_cmd.terminal import Terminal  # with it comes termios, for nothing where there is no terminal
+
+    terminal = Terminal(0 if ours else 1)
+    pty = wire.Pty(os.fsencode(os.environ.get("TERM", "dumb")), *terminal.size())
+    return pty, terminal if ours else None
 
 
 def reach(vm: str) -> _socket.socket:

@@ -3,6 +3,7 @@
 import _socket
 import os
 import select
+import time
 
 from vmsilo.failure import complain
 from vsock_cmd import pam, spawn, stream, wire
@@ -23,6 +24,7 @@ class Session(stream.Link):
         self.request: wire.Request | None = None
         self.command: spawn.Command | None = None
         self._result: wire.Exited | wire.Killed | None = None
+        self._line_open = False  # typed into the terminal since the last line's end
 
     def on_control(self, payload: bytes) -> None:
         if self.request is None:
@@ -43,7 +45,7 @@ class Session(stream.Link):
         self.finished = False
         self.reply(wire.Started(command.pid))
         if command.stdin >= 0:
-            self.add_sink(stream.Sink(wire.STDIN, command.stdin))
+            self.add_sink(stream.Sink(wire.STDIN, command.stdin, os.write if command.master < 0 else self._type))
         for channel, fd in ((wire.STDOUT, command.stdout), (wire.STDERR, command.stderr)):
             if fd >= 0:
                 self.add_source(stream.Source(channel, fd))
@@ -70,15 +72,27 @@ class Session(stream.Link):
         assert self.command is not None
         if fd == self.command.master:
             self.command.master = -1
+            for sink in self.sinks:
+                sink.broken = True  # with both gone, the kernel hangs the terminal up
         os.close(fd)
         self._check_end()
 
+    def _type(self, fd: int, piece: memoryview) -> int:
+        size = os.write(fd, piece)
+        self._line_open = piece[size - 1] not in b"\r\n"
+        return size
+
     def _type_end_of_file(self, fd: int) -> None:
-        """A terminal's input has no end; what a user would type there does the same."""
+        """A terminal's input has no end; what a user would type there does the same, unless the terminal is raw."""
+        import termios
+
         try:
-            os.write(fd, b"\x04")
-        except OSError:
-            pass
+            _, _, _, local, _, _, characters = termios.tcgetattr(fd)
+            if local & termios.ICANON:
+                end = characters[termios.VEOF]
+                os.write(fd, end + end if self._line_open else end)  # the first one only ends an open line
+        except (OSError, termios.error):
+            pass  # full, or hung up
 
     def _on_exit(self) -> None:
         assert self.command is not None
@@ -163,17 +177,29 @@ def _hang_up(session: Session, command: spawn.Command) -> None:
     for group in groups:
         spawn.kill_group(group, signal.SIGHUP)
         spawn.kill_group(group, signal.SIGCONT)
-    for source in session.sources:
-        if not source.ended:
-            os.close(source.fd)
-    for sink in session.sinks:
-        if sink.fd >= 0:
-            os.close(sink.fd)
+    # A terminal is hung up by closing it. Pipes stay open, unread: who tidies up on SIGHUP should not die of SIGPIPE.
+    ours = [sink.fd for sink in session.sinks] + ([command.master] if command.master >= 0 else [])
+    for fd in ours:
+        if fd >= 0:
+            os.close(fd)
     session.connection.close()
-    select.select([command.pidfd], [], [], _HANGUP_TIMEOUT)
-    for group in groups:
-        spawn.kill_group(group, signal.SIGKILL)
-    os.waitpid(command.pid, 0)
+    if not _ended(command, groups, time.monotonic() + _HANGUP_TIMEOUT):
+        for group in groups:
+            spawn.kill_group(group, signal.SIGKILL)
+
+
+def _ended(command: spawn.Command, groups: set[int], deadline: float) -> bool:
+    """Whether nobody is left in *groups* by the *deadline*."""
+    select.select([command.pidfd], [], [], max(0.0, deadline - time.monotonic()))
+    while time.monotonic() < deadline:
+        try:
+            os.waitpid(command.pid, os.WNOHANG)  # as a zombie it would count as a member
+        except ChildProcessError:
+            pass  # waited for already
+        if not any(spawn.group_exists(group) for group in groups):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def _detach(session: Session, command: spawn.Command) -> None:

@@ -5,16 +5,14 @@ import fcntl
 import os
 import pwd
 import struct
-import termios
 
-from vsock_cmd import wire
+from vsock_cmd import stream, wire
 from vsock_cmd.signals import raw as signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-_PIPE_SIZE = wire.DATA_MAX  # bytes; a whole data frame can be read at once
 _PATH = b"/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 _ROOT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -81,7 +79,19 @@ def kill_group(group: int, number: int) -> None:
         pass  # it has ended, or belongs to somebody else
 
 
+def group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def set_size(terminal: int, rows: int, columns: int) -> None:
+    import termios  # most commands have no terminal, and the module is a file of its own
+
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
@@ -148,10 +158,7 @@ def _pipes() -> tuple[list[int], list[int]]:
     for fd in (ours_in, ours_out, ours_err):
         os.set_blocking(fd, False)
     for fd in (ours_in, ours_out):
-        try:
-            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-        except OSError:
-            pass  # above the user's limit: a small pipe does as well
+        stream.enlarge(fd)
     return [ours_in, ours_out, ours_err, -1], [stdin, stdout, stderr]
 
 
@@ -188,7 +195,7 @@ def _child(
     try:
         os.setsid()
         if request.pty:
-            fcntl.ioctl(streams[0], termios.TIOCSCTTY, 0)
+            _control(streams[0])
         report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, 10)  # out of the way of what follows
         for number, fd in enumerate([fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in streams]):
             os.dup2(fd, number)
@@ -206,6 +213,13 @@ def _child(
         os.write(report, bytes((place, error.errno or 0)))
     finally:
         os._exit(_OWN_FAILURE)
+
+
+def _control(terminal: int) -> None:
+    """Make *terminal* the one that controls this session."""
+    import termios
+
+    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
 
 def _default_signals() -> None:
