@@ -16,6 +16,7 @@ from project import ROOT
 import vmsilo
 from vmsilo import paths
 from vmsilo_generator import output, run, source
+from vmsilo_generator.log import Log
 
 TREES = Path(__file__).parent / "trees"
 CASES = sorted(path.name for path in TREES.iterdir())
@@ -353,3 +354,33 @@ def test_help_and_version(host: Host) -> None:
 def test_the_launcher_runs_by_itself(host: Host) -> None:
     """Through its first line, and from a directory that is none of ours."""
     assert subprocess.run([GENERATOR, "--version"], cwd="/", check=True, stdout=subprocess.PIPE).stdout
+
+
+# Messages.
+
+
+def test_messages_go_to_the_kernel_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kmsg = tmp_path / "kmsg"
+    kmsg.touch()
+    log = Log(by_systemd=True, kmsg=str(kmsg))
+    log.problem("work.toml:1:1: one\n    line\n    ^")
+    log.error(f"two {1000 * 'é'}")
+    first, *more = kmsg.read_text().split("\n")
+    assert first == f"<3>vmsilo-generator[{os.getpid()}]: work.toml:1:1: one"
+    assert more[1].endswith(":     ^")
+    assert len(more[2].encode()) <= 1000
+    assert more[2].endswith("é…")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_messages_without_a_kernel_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = Log(by_systemd=True, kmsg=str(tmp_path / "missing"))
+    log.problem("one\ntwo")
+    assert capsys.readouterr().err == "<3>vmsilo-generator: one\n<3>vmsilo-generator: two\n"
+
+
+def test_messages_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    log = Log(by_systemd=False)
+    log.problem("work.toml:1:1: one")
+    log.error("two")
+    assert capsys.readouterr().err == "work.toml:1:1: one\nvmsilo-generator: two\n"

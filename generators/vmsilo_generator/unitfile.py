@@ -60,6 +60,8 @@ def text(value: str) -> str:
     There is no quoting in these: a control character, space at either end and a backslash at the end, which would
     continue the line, can't be written.
     """
+    if value and _BARE_ARGUMENT.issuperset(value) and len(value) <= VALUE_MAX:
+        return value
     _check(value)
     if _has_control(value):
         raise ValueError(f"{value!r} has a control character")
