@@ -364,7 +364,8 @@ def test_messages_go_to_the_kernel_log(tmp_path: Path, capsys: pytest.CaptureFix
     kmsg.touch()
     log = Log(by_systemd=True, kmsg=str(kmsg))
     log.problem("work.toml:1:1: one\n    line\n    ^")
-    log.error(f"two {1000 * 'é'}")
+    long = "two " + "é" * 1000
+    log.error(long)
     first, *more = kmsg.read_text().split("\n")
     assert first == f"<3>vmsilo-generator[{os.getpid()}]: work.toml:1:1: one"
     assert more[1].endswith(":     ^")
