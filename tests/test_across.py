@@ -109,3 +109,9 @@ def test_many_in_a_circle_are_cut_short() -> None:
     config = load(**circle)
     assert len(config.broken) == 300
     assert all(len(broken.messages[0]) < 300 for broken in config.broken)
+
+
+def test_what_has_an_order_is_not_searched_for_circles() -> None:
+    chain: across.Edges = {str(n): [(str(n + 1), ())] for n in range(10)}
+    assert across._left_over(chain) == set()
+    assert across._left_over({**chain, "10": [("8", ())]}) == {str(n) for n in range(11)}
