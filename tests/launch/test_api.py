@@ -118,7 +118,7 @@ def test_silence_has_an_end(tmp_path: Path) -> None:
 
 
 def test_nobody_there(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="does not answer vm.boot"):
+    with pytest.raises(Failure, match=r"does not answer vm\.boot"):
         api.put(str(tmp_path / "s"), "vm.boot", "", time.monotonic() + 5)
 
 
