@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,12 @@ class Host:
         with manager:
             manager.wait_for("READY=1")
         return process
+
+    def wait_for(self, path: Path) -> None:
+        deadline = time.monotonic() + 15
+        while not path.exists():
+            assert time.monotonic() < deadline, f"{path} did not appear"
+            time.sleep(0.01)
 
     def close(self) -> None:
         for process in self.processes:

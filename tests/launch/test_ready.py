@@ -105,7 +105,7 @@ def test_silent_connection_runs_out_of_time(guest: Guest) -> None:
 
 def test_endless_message_is_cut(guest: Guest) -> None:
     thread, outcomes = in_background(guest)
-    with guest.connect() as connection, pytest.raises(OSError, match="Broken pipe|reset"):
+    with guest.connect() as connection, pytest.raises(OSError, match=r"Broken pipe|reset"):
         connection.sendall(b"x" * 10_000_000)
     with guest.connect() as connection:
         connection.sendall(b"READY=1")
