@@ -22,9 +22,10 @@ LAST_RESERVED = 1023
 def kernel_ready(cid: int) -> int:
     """The host port on which the VM *cid* reports ready where the host's kernel carries vsock.
 
-    There the host's ports are one space for all VMs, so each VM has its own: the number of its CID.
+    There the host's ports are one space for all VMs, so each VM has its own: the number of its CID. One that would
+    be a reserved port, which can only have been pinned, is moved to where no CID is that was not pinned.
     """
-    return cid
+    return cid if cid > LAST_RESERVED else 2**31 + cid
 
 # The system credential by which the host says that it reaches the guest through the kernel's vsock, so that the
 # agent must refuse any other source port; its value is "yes".

@@ -23,15 +23,13 @@ class Answer(NamedTuple):
 
 
 class Api:
-    """Listens at *path*; `calls` are the actions that were carried out, `config` is the VM it was given."""
+    """Serves *listener*; `calls` are the actions that were carried out, `config` is the VM it was given."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, listener: socket.socket) -> None:
         self.calls: list[str] = []
         self.config: object = None
         self.booted = False
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen()
+        self._listener = listener
         threading.Thread(target=self._serve, daemon=True).start()
 
     def close(self) -> None:

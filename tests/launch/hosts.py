@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,20 @@ import sys
 sys.path[:0] = sys.argv.pop(1).split(":")
 from vmsilo import paths
 paths.RUN = sys.argv.pop(1)
-paths.KERNEL_VSOCK = "/nonexistent/vhost-vsock"
+paths.KERNEL_VSOCK = sys.argv.pop(1)
 from vm_launch import start
 start.KVM = sys.argv.pop(1)
 from vm_launch.main import main
 sys.exit(main())
+"""
+
+
+_STAND_IN = """\
+#!{interpreter}
+import runpy, sys
+sys.path[:0] = {modules}
+sys.argv.insert(1, "{name}")
+runpy.run_module("launch.fake_hypervisor", run_name="__main__")
 """
 
 
@@ -61,11 +71,13 @@ class Host:
     def __init__(self, directory: Path, *, kvm: str = "/nonexistent/kvm") -> None:
         self.directory = directory
         self.kvm = kvm
+        self.kernel_vsock = "/nonexistent/vhost-vsock"
         self.image = directory / "images/tiny"
         self.run_dir = directory / "run/demo/vm"
         self.vsock_dir = directory / "run/demo/vsock"
         self.state = directory / "state"
         self.path = os.environ["PATH"]
+        self.more_environment: dict[str, str] = {}
         for made in (self.image, self.run_dir, self.vsock_dir, self.state):
             made.mkdir(parents=True)
         self.make_image()
@@ -104,11 +116,11 @@ class Host:
 
     def command(self, *arguments: object) -> list[str]:
         modules = f"{ROOT}:{ROOT}/helpers/vm-launch"
-        words = [modules, str(self.directory / "run"), self.kvm, *map(str, arguments)]
+        words = [modules, str(self.directory / "run"), self.kernel_vsock, self.kvm, *map(str, arguments)]
         return ["/usr/bin/python3", "-IS", "-c", _LAUNCHER, *words]
 
     def environment(self, **more: str) -> dict[str, str]:
-        return {"PATH": self.path, "STATE_DIRECTORY": str(self.state), **more}
+        return {"PATH": self.path, "STATE_DIRECTORY": str(self.state), **self.more_environment, **more}
 
     def launch(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run vm-launch to its end."""
@@ -137,6 +149,18 @@ class Host:
         with manager:
             manager.wait_for("READY=1")
         return process
+
+    def add_program(self, name: str) -> None:
+        """Put a program that stands for the hypervisor *name* first in PATH, and devices that can be opened."""
+        programs = self.directory / "bin"
+        programs.mkdir()
+        program = programs / name
+        program.write_text(_STAND_IN.format(interpreter=sys.executable, modules=[f"{ROOT}", f"{ROOT}/tests"], name=name))
+        program.chmod(0o755)
+        self.path = f"{programs}:{self.path}"
+        for device in ("kvm", "vhost-vsock"):
+            (self.directory / device).touch()
+        self.kvm = str(self.directory / "kvm")
 
     def wait_for(self, path: Path) -> None:
         deadline = time.monotonic() + 15

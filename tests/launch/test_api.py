@@ -22,7 +22,10 @@ CH = find("cloud-hypervisor")
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Api]:
-    made = Api(tmp_path / "control.socket")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "control.socket"))
+    listener.listen()
+    made = Api(listener)
     yield made
     made.close()
 

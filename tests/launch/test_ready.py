@@ -203,3 +203,9 @@ def test_any_message(received: bytes) -> None:
     assert message.unit.isascii()
     assert message.unit.isprintable()
     assert message.ready == (b"READY=1" in received.split(b"\n"))
+
+
+def test_kernel_ports_need_no_privilege() -> None:
+    used = [ports.kernel_ready(cid) for cid in (3, 4, 1023, 1024, 70000, 2**31 - 1)]
+    assert len(set(used)) == len(used)
+    assert all(ports.LAST_RESERVED < port <= 0xFFFFFFFE for port in used)

@@ -49,9 +49,10 @@ def say(address: Path, *messages: bytes) -> threading.Thread:
     return thread
 
 
-def boot(host: Host, process: subprocess.Popen[bytes]) -> None:
+def boot(host: Host, process: subprocess.Popen[bytes], vsock: Path | None = None) -> None:
     """Boot what *process* is about, with a guest that says that it is ready."""
-    guest = say(host.vsock_dir / "guest.socket_5003", b"X_SYSTEMD_UNIT_ACTIVE=basic.target", b"READY=1")
+    address = Path(f"{vsock or host.vsock_dir / 'guest.socket'}_5003")
+    guest = say(address, b"X_SYSTEMD_UNIT_ACTIVE=basic.target", b"READY=1")
     result = host.launch("boot", host.running_plan, MAINPID=str(process.pid))
     guest.join()
     assert (result.returncode, result.stderr) == (0, "")
