@@ -155,7 +155,8 @@ class Host:
         programs = self.directory / "bin"
         programs.mkdir()
         program = programs / name
-        program.write_text(_STAND_IN.format(interpreter=sys.executable, modules=[f"{ROOT}", f"{ROOT}/tests"], name=name))
+        modules = [f"{ROOT}", f"{ROOT}/tests"]
+        program.write_text(_STAND_IN.format(interpreter=sys.executable, modules=modules, name=name))
         program.chmod(0o755)
         self.path = f"{programs}:{self.path}"
         for device in ("kvm", "vhost-vsock"):

@@ -239,6 +239,13 @@ def test_usage(host: Host, arguments: list[str]) -> None:
     assert result.stderr.startswith("usage: vm-launch start PLAN")
 
 
+def test_help(host: Host) -> None:
+    for option in ("-h", "--help"):
+        result = host.launch(option)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.startswith("usage: vm-launch start PLAN")
+
+
 def test_refuse(host: Host) -> None:
     with NotifySocket(host.directory / "manager") as manager:
         result = host.launch(

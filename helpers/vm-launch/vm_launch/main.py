@@ -27,6 +27,9 @@ def one_line(text: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
+    if arguments in (["-h"], ["--help"]):
+        sys.stdout.write(USAGE)
+        return 0
     if len(arguments) < 2:
         sys.stderr.write(USAGE)
         return EX_USAGE
