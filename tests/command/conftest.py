@@ -40,6 +40,7 @@ class Rig:
         self.connectors: list[subprocess.Popen[bytes]] = []
         self.agents: list[subprocess.Popen[bytes]] = []
         self.hybrid = directory / "guest.socket"
+        self.serve_guest = self._agent  # a test may be the guest itself
         command = directory / self.vm / "command.socket"
         command.parent.mkdir()
         self._listeners = [self._listen(self.hybrid, self._guest), self._listen(command, self._connector)]
@@ -70,6 +71,9 @@ class Rig:
     def _guest(self, connection: socket.socket) -> None:
         assert connection.recv(64) == b"CONNECT 5000\n"
         connection.sendall(b"OK 1073741824\n")
+        self.serve_guest(connection)
+
+    def _agent(self, connection: socket.socket) -> None:
         command = [PYTHON, "-IS", f"{HELPERS}/agent", "--user", self.user]
         self.agents.append(subprocess.Popen(command, stdin=connection.fileno()))
 

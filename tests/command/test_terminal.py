@@ -17,7 +17,6 @@ import pytest
 from .conftest import Rig
 from .test_run import until
 
-
 # The shell that a user would have: leader of the session, and vm-run's parent.
 _SHELL = """\
 import fcntl, os, subprocess, sys, termios

@@ -32,13 +32,13 @@ def refuse(client: _socket.socket, text: str) -> None:
 
 def take(helper: _socket.socket, count: int) -> list[int]:
     """Wait for the helper's *count* descriptors. Raises NeverRan, Refused or OSError."""
-    first, ancillary, _, _ = helper.recvmsg(1, _socket.CMSG_LEN(count * _INT.size), _socket.MSG_CMSG_CLOEXEC)
+    first, ancillary, flags, _ = helper.recvmsg(1, _socket.CMSG_LEN(count * _INT.size), _socket.MSG_CMSG_CLOEXEC)
     descriptors: list[int] = []
     for level, kind, rights in ancillary:
         if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
             whole = len(rights) - len(rights) % _INT.size
             descriptors += [number for (number,) in _INT.iter_unpack(rights[:whole])]
-    if first == b"F" and len(descriptors) == count:
+    if first == b"F" and len(descriptors) == count and not flags & _socket.MSG_CTRUNC:
         return descriptors
     for descriptor in descriptors:
         os.close(descriptor)

@@ -1,0 +1,282 @@
+"""The connector and the hybrid vsock, against a device that answers in every way."""
+
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from vmsilo import vsock
+from vsock_cmd import agent, connect, credentials, handover
+
+from .conftest import HELPERS, PYTHON
+
+OK = b"OK 1073741824\n"
+
+
+class Device:
+    """Serves a hybrid socket; each connection is answered with the next of *answers*, the last one again and again.
+
+    None: the connection stays open without an answer.
+    """
+
+    def __init__(self, path: Path, answers: list[bytes | None]) -> None:
+        self.requests: list[bytes] = []
+        self.connections: list[socket.socket] = []
+        self._answers = answers
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.requests.append(connection.recv(100))
+            answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+            if answer is None:
+                self.connections.append(connection)
+                continue
+            connection.sendall(answer)
+            if answer.startswith(b"OK "):
+                self.connections.append(connection)
+            else:
+                connection.close()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self.connections:
+            connection.close()
+
+
+Serve = Callable[..., Device]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "guest.socket"
+
+
+@pytest.fixture
+def serve(path: Path) -> Iterator[Serve]:
+    devices: list[Device] = []
+
+    def make(*answers: bytes | None) -> Device:
+        devices.append(Device(path, list(answers)))
+        return devices[-1]
+
+    yield make
+    for device in devices:
+        device.close()
+
+
+def test_handshake_reads_nothing_of_the_guest(serve: Serve, path: Path) -> None:
+    device = serve(OK + b"hello")
+    connection = vsock.connect_hybrid(str(path), 5000, 5)
+    assert device.requests == [b"CONNECT 5000\n"]
+    assert connection.gettimeout() is None
+    assert connection.recv(100) == b"hello"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"OK", b"OK \n", b"OK x\n", b"ok 5\n", b"NO 5\n", b"OK 1" + b"0" * 50 + b"\n", b"\n", b"\xff" * 40],
+)
+def test_any_other_answer_is_none(serve: Serve, path: Path, answer: bytes) -> None:
+    serve(answer)
+    with pytest.raises(vsock.NotThere):
+        vsock.connect_hybrid(str(path), 5000, 5)
+
+
+def test_guest_that_listens_late_is_asked_again(serve: Serve, path: Path) -> None:
+    device = serve(b"", b"", OK)
+    vsock.connect(3, 5000, str(path), patience=5, timeout=5)
+    assert len(device.requests) == 3
+
+
+def test_patience_ends(serve: Serve, path: Path) -> None:
+    serve(b"")
+    start = time.monotonic()
+    with pytest.raises(vsock.NotThere, match="does not listen at vsock port 5000"):
+        vsock.connect(3, 5000, str(path), patience=0.2, timeout=5)
+    assert time.monotonic() - start < 2
+
+
+def test_silence_ends(serve: Serve, path: Path) -> None:
+    serve(None)
+    with pytest.raises(TimeoutError):
+        vsock.connect(3, 5000, str(path), patience=5, timeout=0.1)
+
+
+# The program
+
+
+def start(client: socket.socket, *arguments: str) -> "subprocess.Popen[bytes]":
+    argv = [PYTHON, "-IS", f"{HELPERS}/vsock-cmd", *arguments]
+    return subprocess.Popen(argv, stdin=client.fileno(), stderr=subprocess.PIPE)
+
+
+def ask(*arguments: str) -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
+    """The client's end, and the connector that serves the other one."""
+    ours, theirs = socket.socketpair()
+    process = start(theirs, *arguments)
+    theirs.close()
+    return ours, process
+
+
+def finish(process: "subprocess.Popen[bytes]") -> tuple[int, str]:
+    _, errors = process.communicate(timeout=20)
+    return process.returncode, errors.decode()
+
+
+def test_connection_is_handed_over(serve: Serve, path: Path) -> None:
+    device = serve(OK)
+    client, process = ask("connect", "--cid", "3", "--socket", str(path))
+    (descriptor,) = handover.take(client, 1)
+    assert finish(process) == (0, "")
+    guest = socket.socket(fileno=descriptor)
+    assert not os.get_inheritable(descriptor)
+    guest.sendall(b"ping")
+    assert device.connections[0].recv(10) == b"ping"
+    guest.close()
+    client.close()
+
+
+def test_refusal_is_told_to_both_sides(serve: Serve, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(b"")
+    client, process = ask("connect", "--cid", "3", "--socket", str(path))
+    text = "can't reach the guest's agent: the guest does not listen at vsock port 5000"
+    with pytest.raises(handover.Refused) as caught:
+        handover.take(client, 1)
+    assert str(caught.value) == text
+    assert finish(process) == (69, f"vsock-cmd: {text}\n")
+
+
+def test_vm_that_is_gone(path: Path) -> None:
+    """Its socket file remains; nobody listens."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.close()
+    client, process = ask("connect", "--cid", "3", "--socket", str(path))
+    with pytest.raises(handover.Refused, match="Connection refused"):
+        handover.take(client, 1)
+    assert finish(process)[0] == 69
+
+
+def test_client_that_is_gone(serve: Serve, path: Path) -> None:
+    serve(OK)
+    client, process = ask("connect", "--cid", "3", "--socket", str(path))
+    client.close()
+    assert finish(process) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["connect"],
+        ["connect", "--cid", "2"],
+        ["connect", "--cid", "-3"],
+        ["connect", "--cid", "4294967295"],
+        ["connect", "--cid", "3", "--socket"],
+        ["connect", "--cid", "3", "x"],
+    ],
+)
+def test_wrong_command_lines(arguments: list[str]) -> None:
+    client, process = ask(*arguments)
+    status, errors = finish(process)
+    assert status == 64
+    assert errors.startswith("vsock-cmd: usage: vsock-cmd connect --cid N [--socket PATH]")
+    client.close()
+
+
+# The client's side of the hand-over
+
+
+def test_helper_that_never_ran() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with pytest.raises(handover.NeverRan):
+        handover.take(ours, 1)
+
+
+@pytest.mark.parametrize("answer", [b"F", b"X", b"E"])
+def test_answers_without_a_descriptor(answer: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(answer)
+    theirs.close()
+    with pytest.raises(handover.Refused):
+        handover.take(ours, 1)
+
+
+def test_another_number_of_descriptors_is_refused_and_closed() -> None:
+    ours, theirs = socket.socketpair()
+    with open("/dev/null") as null:
+        before = len(os.listdir("/proc/self/fd"))
+        for count in (1, 2, 3):
+            handover.give(theirs, *[null.fileno()] * count)
+            if count == 2:
+                for descriptor in handover.take(ours, 2):
+                    os.close(descriptor)
+            else:
+                with pytest.raises(handover.Refused):
+                    handover.take(ours, 2)
+        assert len(os.listdir("/proc/self/fd")) == before
+    ours.close()
+    theirs.close()
+
+
+def test_endless_text_is_cut() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b"E" + b"x" * 100_000)
+    with pytest.raises(handover.Refused) as caught:
+        handover.take(ours, 1)
+    assert len(str(caught.value)) == handover.ERROR_MAX
+
+
+# Who is served
+
+
+def test_only_the_host_is_served() -> None:
+    assert agent.refusal_of((2, 70_000), reserved=False) == ""
+    assert agent.refusal_of((2, 1023), reserved=True) == ""
+    assert "unprivileged vsock port 1024" in agent.refusal_of((2, 1024), reserved=True)
+    for cid in (0, 1, 3, 0xFFFFFFFF):
+        assert f"context {cid}" in agent.refusal_of((cid, 5), reserved=False)
+
+
+def test_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.b").write_text("yes\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert credentials.read("a.b") == "yes"
+    assert credentials.read("a.c") is None
+    assert credentials.notify_ready() is False
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("vsock-stream:2:5003", (2, 5003)),
+        ("vsock:2:5003", (2, 5003)),
+        ("vsock-stream:2", None),
+        ("vsock-stream:x:1", None),
+        ("/run/x", None),
+        ("", None),
+    ],
+)
+def test_address_of_the_ready_message(text: str, address: tuple[int, int] | None) -> None:
+    assert credentials.parse_address(text) == address
+
+
+def test_reason_has_no_number() -> None:
+    assert connect.reason(PermissionError(1, "Operation not permitted")) == "Operation not permitted"
+    assert connect.reason(TimeoutError("timed out")) == "timed out"
