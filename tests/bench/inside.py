@@ -1,7 +1,7 @@
 """Runs in the lab, beside the guests: ``inside.py WHAT SETTINGS``, both ways JSON. See guest.py for what is asked.
 
-The contenders of one table all go to the same guest over the same vsock. systemd-ssh-proxy, raw sockets and our
-helpers reach it alike: through the user-space device's socket, or through the kernel where it has vsock.
+The contenders of one table all go to the same guest over the same vsock: through the user-space device's socket, or
+through the kernel where it has vsock.
 """
 
 import json
@@ -34,8 +34,8 @@ _SSH_OPTIONS = (
     *("-i", _KEY, "-F", "none", "-T"),
     *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"),
     *("-o", "BatchMode=yes", "-o", "ProxyUseFdpass=yes", "-o", "CheckHostIP=no"),
-    *("-o", "ProxyCommand=/usr/lib/systemd/systemd-ssh-proxy %h %p"),
 )
+PROXY = ("/usr/bin/python3", "-IS", os.path.join(os.path.dirname(__file__), "proxy.py"))
 
 
 def running_plan(vm: str) -> plan.Plan:
@@ -51,8 +51,8 @@ def connect(vm: str, port: int) -> socket.socket:
 
 def ssh(vm: str, command: str) -> list[str]:
     its = running_plan(vm)
-    host = f"vsock-mux{its.vsock}" if its.vsock else f"vsock/{its.cid}"
-    return ["/usr/bin/ssh", *_SSH_OPTIONS, f"root@{host}", command]
+    proxy = " ".join([*PROXY, "-" + its.vsock, str(its.cid), "22"])
+    return ["/usr/bin/ssh", *_SSH_OPTIONS, "-o", f"ProxyCommand={proxy}", "root@guest", command]
 
 
 def output(argv: Sequence[str], text: str = "") -> str:
@@ -106,6 +106,7 @@ def latency(settings: Settings) -> list[Result]:
             Contender("vm-run", lambda: spawn([VM_RUN, vm, "true"], ENVIRONMENT)),
             Contender("ssh", lambda: spawn(over_ssh, ENVIRONMENT)),
             Contender("socat echo", lambda: wall(lambda: echo_once(vm))),
+            Contender("python3 -IS", lambda: spawn([*PROXY[:2], "-c", "pass"], ENVIRONMENT)),
         ],
         settings["rounds"],
     )
