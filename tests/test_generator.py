@@ -15,8 +15,7 @@ from project import ROOT
 
 import vmsilo
 from vmsilo import paths
-from vmsilo_generator import output, run, source
-from vmsilo_generator.log import Log
+from vmsilo_generator import log, output, run, source
 
 TREES = Path(__file__).parent / "trees"
 CASES = sorted(path.name for path in TREES.iterdir())
@@ -356,32 +355,62 @@ def test_the_launcher_runs_by_itself(host: Host) -> None:
     assert subprocess.run([GENERATOR, "--version"], cwd="/", check=True, stdout=subprocess.PIPE).stdout
 
 
+def test_output_that_nobody_reads(host: Host) -> None:
+    host.write(host='user = "david"', **{f"vm{number}": "" for number in range(40)})
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-IS", GENERATOR, f"--root={host.root}", "--dry-run"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 # Messages.
 
 
-def test_messages_go_to_the_kernel_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fault_of_ours_is_told(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fault(*_: object, **__: object) -> run.Made:
+        raise AssertionError("never")
+
+    monkeypatch.setattr(run, "make", fault)
+    monkeypatch.setattr(log, "KMSG", str(tmp_path / "missing"))
+    monkeypatch.setenv("SYSTEMD_SCOPE", "system")
+    assert run.run([str(host.out[0])]) == 70
+    assert "<3>vmsilo-generator: AssertionError: never\n" in capfd.readouterr().err
+    monkeypatch.delenv("SYSTEMD_SCOPE")
+    with pytest.raises(AssertionError, match="never"):
+        run.run([str(host.out[0])])
+
+
+def test_messages_go_to_the_kernel_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     kmsg = tmp_path / "kmsg"
     kmsg.touch()
-    log = Log(by_systemd=True, kmsg=str(kmsg))
-    log.problem("work.toml:1:1: one\n    line\n    ^")
+    messages = log.Log(by_systemd=True, kmsg=str(kmsg))
+    messages.problem("work.toml:1:1: one\n    line\n    ^")
     long = "two " + "é" * 1000
-    log.error(long)
+    messages.error(long)
     first, *more = kmsg.read_text().split("\n")
     assert first == f"<3>vmsilo-generator[{os.getpid()}]: work.toml:1:1: one"
     assert more[1].endswith(":     ^")
     assert len(more[2].encode()) <= 1000
     assert more[2].endswith("é…")
-    assert capsys.readouterr() == ("", "")
+    assert capfd.readouterr() == ("", "")
 
 
-def test_messages_without_a_kernel_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    log = Log(by_systemd=True, kmsg=str(tmp_path / "missing"))
-    log.problem("one\ntwo")
-    assert capsys.readouterr().err == "<3>vmsilo-generator: one\n<3>vmsilo-generator: two\n"
+def test_messages_without_a_kernel_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    messages = log.Log(by_systemd=True, kmsg=str(tmp_path / "missing"))
+    messages.problem("one\ntwo")
+    assert capfd.readouterr().err == "<3>vmsilo-generator: one\n<3>vmsilo-generator: two\n"
 
 
-def test_messages_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
-    log = Log(by_systemd=False)
-    log.problem("work.toml:1:1: one")
-    log.error("two")
-    assert capsys.readouterr().err == "work.toml:1:1: one\nvmsilo-generator: two\n"
+def test_messages_by_hand(capfd: pytest.CaptureFixture[str]) -> None:
+    messages = log.Log(by_systemd=False)
+    messages.problem("work.toml:1:1: one")
+    messages.error("two")
+    assert capfd.readouterr().err == "work.toml:1:1: one\nvmsilo-generator: two\n"

@@ -5,7 +5,6 @@ it prints goes nowhere. The journal reads the kernel's log (systemd.generator(7)
 """
 
 import os
-import sys
 
 PROGRAM = "vmsilo-generator"
 
@@ -21,9 +20,9 @@ class Log:
 
     __slots__ = ("_by_systemd", "_kmsg")
 
-    def __init__(self, *, by_systemd: bool, kmsg: str = KMSG) -> None:
+    def __init__(self, *, by_systemd: bool, kmsg: str = "") -> None:
         self._by_systemd = by_systemd
-        self._kmsg = open_kmsg(kmsg) if by_systemd else -1
+        self._kmsg = open_kmsg(kmsg or KMSG) if by_systemd else -1
 
     def problem(self, message: str) -> None:
         """Something wrong in a file, which the message begins with."""
@@ -38,7 +37,7 @@ class Log:
             if self._kmsg >= 0 and write_record(self._kmsg, f"<{ERROR}>{PROGRAM}[{os.getpid()}]: {line}"):
                 continue
             # A container has no kernel log. Whoever reads what its manager prints knows the same prefixes.
-            sys.stderr.write(f"<{ERROR}>{PROGRAM}: {line}\n" if self._by_systemd else f"{prefix}{line}\n")
+            write_error(f"<{ERROR}>{PROGRAM}: {line}" if self._by_systemd else prefix + line)
 
 
 def run_by_systemd() -> bool:
@@ -52,6 +51,13 @@ def open_kmsg(path: str) -> int:
         return os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError:
         return -1
+
+
+def write_error(line: str) -> None:
+    try:
+        os.write(2, line.encode(errors="backslashreplace") + b"\n")
+    except OSError:
+        pass  # nobody is there to be told
 
 
 def write_record(fd: int, line: str) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import vmsilo
 from vmsilo import names, paths, plan
-from vmsilo.failure import EX_USAGE
+from vmsilo.failure import EX_SOFTWARE, EX_USAGE
 from vmsilo_generator import across, check, output, roles, source
 from vmsilo_generator.log import PROGRAM, Log, run_by_systemd
 from vmsilo_generator.machine import Machine, Refusal
@@ -51,15 +51,27 @@ class Made(NamedTuple):
 
 def run(arguments: Sequence[str]) -> int:
     try:
+        return perform(arguments)
+    except Exception:
+        if not run_by_systemd():
+            raise
+        import traceback  # late: a fault of ours, which would be printed where nobody looks
+
+        Log(by_systemd=True).error(traceback.format_exc().rstrip())
+        return EX_SOFTWARE
+
+
+def perform(arguments: Sequence[str]) -> int:
+    try:
         call = parse(arguments)
     except Usage as error:
         sys.stderr.write(f"{PROGRAM}: {error}\n{USAGE}")
         return EX_USAGE
     if call.mode == "--help":
-        sys.stdout.write(USAGE)
+        say(USAGE)
         return 0
     if call.mode == "--version":
-        sys.stdout.write(f"{PROGRAM} {vmsilo.__version__}\n")
+        say(f"{PROGRAM} {vmsilo.__version__}\n")
         return 0
     dirs = source.directories(call.root, os.environ.get(paths.CONFIG_DIRECTORIES_VARIABLE, ""))
     files = source.find(dirs)
@@ -72,9 +84,19 @@ def run(arguments: Sequence[str]) -> int:
         report = of_files(made.problems, call.operands)
     else:
         report = made.problems
-        sys.stdout.write(dry_run(made.entries) if call.mode == "--dry-run" else listing(made.machines))
+        say(dry_run(made.entries) if call.mode == "--dry-run" else listing(made.machines))
     tell(report, Log(by_systemd=False))
     return 1 if report else 0
+
+
+def say(text: str) -> None:
+    """Print, whatever the locale."""
+    try:
+        sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has seen enough. At exit the interpreter would flush once more, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def parse(arguments: Sequence[str]) -> Call:

@@ -80,6 +80,7 @@ def service(machine: Machine, need: Needs) -> Unit:
                     ("StandardError", "journal"),
                     *sandbox.identity(plan.vm),
                     *(RESERVED_PORT if need.vsock_by_kernel else sandbox.NO_CAPABILITY),
+                    *sandbox.NO_NETWORK,
                     *sandbox.HELPER,
                     ("RestrictAddressFamilies", "AF_UNIX AF_VSOCK" if need.vsock_by_kernel else "AF_UNIX"),
                     *sandbox.view(*([plan.vsock.rpartition("/")[0]] if plan.vsock else [])),

@@ -57,6 +57,7 @@ def service(machine: Machine) -> Unit:
                     ("StandardError", "journal"),
                     *sandbox.identity(plan.vm),
                     *sandbox.NO_CAPABILITY,
+                    *sandbox.NO_NETWORK,
                     *sandbox.HELPER,
                     ("RestrictAddressFamilies", "AF_UNIX"),
                     *sandbox.view(plan.run_dir),

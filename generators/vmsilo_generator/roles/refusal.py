@@ -25,7 +25,7 @@ def units(refusal: Refusal) -> Iterator[Unit | Link]:
         ("User", names.user(vm)),
         ("DynamicUser", "yes"),
         *sandbox.NO_CAPABILITY,
-        *sandbox.KERNEL,
+        *sandbox.HELPER,
         ("RestrictAddressFamilies", "AF_UNIX"),
     )
     yield Unit(

@@ -60,9 +60,8 @@ def view(*readable: str, writable: tuple[str, ...] = ()) -> Assignments:
     return tuple(lines)
 
 
-# For the helpers that pass descriptors on: they start for a moment, and do nothing out of the ordinary.
+# For helpers, which start for a moment and do nothing out of the ordinary.
 HELPER: Assignments = (
-    *NO_NETWORK,
     *KERNEL,
     ("MemoryDenyWriteExecute", "yes"),
     ("ProcSubset", "pid"),

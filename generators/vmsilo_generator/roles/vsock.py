@@ -48,6 +48,7 @@ def unit(machine: Machine) -> Unit:
                     ("RuntimeDirectory", runtime_directory(plan.vm)),
                     ("RuntimeDirectoryMode", "0700"),
                     *sandbox.NO_CAPABILITY,
+                    *sandbox.NO_NETWORK,
                     *sandbox.HELPER,
                     ("RestrictAddressFamilies", "AF_UNIX"),
                     *sandbox.view(writable=(paths.vsock_dir(plan.vm),)),
