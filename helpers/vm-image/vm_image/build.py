@@ -55,7 +55,7 @@ def _make(request: Request, sources: guest.Sources, scratch: Path) -> Path:
         guest.install_kernel_modules(tree, unpacked, release, log)
     with step("initramfs"), (finished / bundle.INITRAMFS).open("wb") as output:
         modules = Modules(tree / "usr/lib/modules" / release)
-        initramfs.write(output, tree, modules, (sources.files / "initramfs/init").read_bytes())
+        initramfs.write(output, tree, modules, sources.files / "initramfs")
     with step("guest"):
         epoch = guest.newest_change(tree)
         packages = _package_list(tree)

@@ -113,7 +113,8 @@ def newest_change(tree: Path) -> int:
 def remove(tree: Path, patterns: tuple[str, ...]) -> None:
     """Remove what matches *patterns* in *tree*, directories with all that is in them."""
     for pattern in patterns:
-        for path in sorted(tree.glob(pattern)):
+        # A glob without a wildcard does not see a link that leads nowhere.
+        for path in sorted(tree.glob(pattern)) if "*" in pattern else [tree / pattern]:
             if path.is_symlink() or not path.is_dir():
                 path.unlink(missing_ok=True)
             else:

@@ -1,4 +1,4 @@
-"""The initramfs: busybox, the modules that reaching the root takes, mke2fs, and /init (units/guest/initramfs/init).
+"""The initramfs: busybox, the modules that reaching the root takes, mke2fs, and /init (units/guest/initramfs).
 
 It holds no more than that, since every byte of it is copied at every start; all other modules are in the root.
 Module files are stored uncompressed for the same reason.
@@ -22,21 +22,19 @@ GROUPS = {
 
 BUSYBOX = "usr/bin/busybox"
 MKE2FS = "usr/sbin/mke2fs"
-# It complains about a type it does not find here; /init names all features that matter.
-MKE2FS_CONF = b"[defaults]\nblocksize = 4096\ninode_size = 256\n[fs_types]\next4 = {\n}\n"
 LOADER = "/lib64/ld-linux-x86-64.so.2"
 
 
-def write(output: BinaryIO, tree: Path, modules: Modules, init: bytes) -> None:
-    """Write the archive for the guest in *tree*, whose busybox and mke2fs it takes."""
+def write(output: BinaryIO, tree: Path, modules: Modules, files: Path) -> None:
+    """Write the archive for the guest in *tree*, whose busybox and mke2fs it takes; *files* has what is ours."""
     members = [
         *(cpio.directory(name) for name in ("dev", "proc", "sys", "lower", "overlay", "root", "tmp")),
         # For messages of the kernel's first moment, before /init has mounted anything.
         cpio.character_device("dev/console", 5, 1),
-        cpio.regular("init", init, executable=True),
+        cpio.regular("init", (files / "init").read_bytes(), executable=True),
         cpio.regular("bin/busybox", _read(tree, BUSYBOX), executable=True),
         cpio.regular("bin/mke2fs", _read(tree, MKE2FS), executable=True),
-        cpio.regular("etc/mke2fs.conf", MKE2FS_CONF),
+        cpio.regular("etc/mke2fs.conf", (files / "mke2fs.conf").read_bytes()),
         *(cpio.regular(path.lstrip("/"), _read(tree, path), executable=True) for path in _libraries(tree)),
         *_module_members(modules),
     ]
