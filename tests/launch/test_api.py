@@ -92,23 +92,23 @@ def hostile(path: Path, answer: bytes, *, then_close: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "message"),
     [
-        b"",
-        b"HTTP/1.1 204",
-        b"SSH-2.0\r\n\r\n",
-        b"HTTP/1.1 abc OK\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort",
-        b"x" * 1_000_000,
-        "HTTP/1.1 ²⁰⁴ OK\r\n\r\n".encode(),
+        (b"", "closed the connection"),
+        (b"HTTP/1.1 204", "closed the connection"),
+        (b"SSH-2.0\r\n\r\n", "is not HTTP"),
+        (b"HTTP/1.1 abc OK\r\n\r\n", "is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "no sensible length"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n", "no sensible length"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n", "has 999999999 bytes"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort", "closed the connection"),
+        (b"x" * 1_000_000, "does not begin like HTTP"),
+        ("HTTP/1.1 ²⁰⁴ OK\r\n\r\n".encode(), "is not HTTP"),
     ],
 )
-def test_hostile_answers(tmp_path: Path, answer: bytes) -> None:
+def test_hostile_answers(tmp_path: Path, answer: bytes, message: str) -> None:
     hostile(tmp_path / "s", answer, then_close=True)
-    with pytest.raises(Failure):
+    with pytest.raises(Failure, match=message):
         api.put(str(tmp_path / "s"), "vm.boot", "", time.monotonic() + 5)
 
 

@@ -79,8 +79,10 @@ def test_message_in_pieces(guest: Guest) -> None:
 def test_silent_connections_are_closed(guest: Guest) -> None:
     """One that never says anything keeps nobody waiting, nor do a thousand."""
     thread, outcomes = in_background(guest)
+    began = time.monotonic()
     silent = [guest.connect() for _ in range(100)]
-    assert silent[0].recv(1) == b""  # pushed out by the others
+    assert silent[0].recv(1) == b""
+    assert time.monotonic() - began < ready.MESSAGE_SECONDS  # pushed out by the others before its time was over
     with guest.connect() as connection:
         connection.sendall(b"READY=1")
         assert connection.recv(1) == b""
@@ -209,3 +211,41 @@ def test_kernel_ports_need_no_privilege() -> None:
     used = [ports.kernel_ready(cid) for cid in (3, 4, 1023, 1024, 70000, 2**31 - 1)]
     assert len(set(used)) == len(used)
     assert all(ports.LAST_RESERVED < port <= 0xFFFFFFFE for port in used)
+
+
+class KernelListener:
+    """Stands for a listening vsock socket, which few machines have: somebody with the context id *cid* connects."""
+
+    def __init__(self, cid: int) -> None:
+        self._cid = cid
+        self.peer, self._ours = socket.socketpair()
+        self._pending, self._wake = socket.socketpair()
+        self._wake.send(b"x")
+        self.peer.send(b"READY=1")
+
+    def fileno(self) -> int:
+        return self._pending.fileno()
+
+    def settimeout(self, _seconds: float) -> None:
+        pass
+
+    def accept(self) -> tuple[socket.socket, tuple[int, int]]:
+        self._pending.recv(1)
+        return self._ours, (self._cid, 1024)
+
+
+@pytest.mark.parametrize(("cid", "outcome"), [(70000, Outcome.READY), (70001, Outcome.LATE), (1, Outcome.LATE)])
+def test_other_guests_are_not_heard(cid: int, outcome: Outcome) -> None:
+    """All guests of a host, and all its users, can connect to any vsock port of the host."""
+    listener = KernelListener(cid)
+    deadline = time.monotonic() + 0.3
+    found = ready.wait(
+        listener,  # type: ignore[arg-type]
+        cid=70000,
+        process=-1,
+        deadline=deadline,
+        progress=lambda _: None,
+    )
+    assert found is outcome
+    with pytest.raises(BrokenPipeError):
+        listener.peer.send(b"x")

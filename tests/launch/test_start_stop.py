@@ -64,6 +64,7 @@ def test_life(host_with_vsock: Host) -> None:
     process = host.start(host.plan(kernel_params=("a=b,c", '"d e"', "ü")))
     assert host.console == b""
     boot(host, process)
+    assert not (host.vsock_dir / "guest.socket_5003").exists()
     eventually(lambda: host.console.endswith(b"\n"))
     assert host.console == 'console=ttyS0 a=b,c "d e" ü vmsilo.overlay=raw\n'.encode()
     with (host.run_dir / "console.in").open("wb") as first, (host.run_dir / "console.in").open("wb") as second:
@@ -165,7 +166,7 @@ def test_hypervisor_dies_before_it_answers(host_with_vsock: Host) -> None:
     assert process.returncode == 1
     result = host_with_vsock.launch("boot", host_with_vsock.running_plan, MAINPID=str(process.pid))
     assert result.returncode == os.EX_UNAVAILABLE
-    assert "Traceback" not in result.stderr
+    assert result.stderr == "vm-launch: qemu ended before the guest was ready (see its messages)\n"
 
 
 def test_boot_killed(host_with_vsock: Host) -> None:
@@ -240,6 +241,8 @@ def test_qemu_takes_it(host_with_vsock: Host, changes: dict[str, Any]) -> None:
 
 def test_qemu_takes_every_disk(host_with_vsock: Host, tmp_path: Path) -> None:
     """Also one whose name is full of the syntax of QEMU's options."""
+    if not shutil.which("qemu-img"):
+        pytest.skip("no qemu-img")
     file = tmp_path / "a,b=c:d %{} ü.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", file, "10M"], check=True)
     plain = Disk(str(file), "qcow2")

@@ -36,7 +36,8 @@ def room(directory: str) -> int:
 
 def _open(directory: str) -> int:
     try:
-        return os.open(directory, _CREATE | os.O_TMPFILE, 0o600)
+        # O_EXCL: nor can it be given a name later.
+        return os.open(directory, _CREATE | os.O_TMPFILE | os.O_EXCL, 0o600)
     except OSError as error:
         # A file system without unnamed files says one of these (open(2)).
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
