@@ -4,24 +4,34 @@ tests/trees/<case>/: vmsilo.d is the configuration, units.expected all that is w
 VMSILO_REWRITE_TREES=1 writes the expected trees anew, for review with git diff.
 """
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from project import ROOT
+from systemd_parser import VALUES
 
 import vmsilo
-from vmsilo import paths
+from vmsilo import paths, plan
 from vmsilo_generator import log, output, run, source
+from vmsilo_generator.unitfile import words
 
 TREES = Path(__file__).parent / "trees"
 CASES = sorted(path.name for path in TREES.iterdir())
 GENERATOR = ROOT / "generators" / "vmsilo-generator"
 PASSWD = "root:x:0:0:root:/root:/bin/bash\ndavid:x:1000:1000::/home/david:/bin/bash\n"
 SYSTEMD_ANALYZE = shutil.which("systemd-analyze")
+# Such as can be written into a file that is UTF-8.
+ENCODABLE = VALUES.filter(lambda value: value.isascii() or value.encode(errors="replace").decode() == value)
+PATHS = ENCODABLE.filter(str.isprintable).map(lambda value: "/" + value)
+LISTS = st.lists(ENCODABLE, max_size=4)
 SYSTEM_UNITS = Path("/usr/lib/systemd/system")
 
 
@@ -158,6 +168,45 @@ def test_a_broken_file_changes_nothing_for_the_others() -> None:
     alone = run.make([file for file in found if file.name in ("good", "host")], PASSWD, kvm_group=True)
     assert alone.entries
     assert set(alone.entries) <= set(all_of_them.entries)
+
+
+@settings(deadline=None)
+@given(st.fixed_dictionaries({"kernel": PATHS, "image": PATHS, "path": PATHS, "params": LISTS, "args": LISTS}))
+def test_a_value_arrives_or_is_refused(wanted: dict[str, Any]) -> None:
+    """Whatever the user writes, and whatever systemd makes of it: the plan has it as it was, or the VM refuses."""
+    text = f"""
+        hypervisor = "qemu"
+        kernel = {toml(wanted["kernel"])}
+        image = {toml(wanted["image"])}
+        rootDisk.path = {toml(wanted["path"])}
+        kernelParams = {toml(wanted["params"])}
+        qemu.extraArgs = {toml(wanted["args"])}
+    """
+    files = [source.ConfigFile(name, f"/etc/vmsilo.d/{name}.toml", content)
+             for name, content in (("host", 'user = "david"'), ("work", text))]  # fmt: skip
+    made = run.make(files, PASSWD, kvm_group=True)
+    written = {entry.name: getattr(entry, "text", "") for entry in made.entries}
+    if made.problems:
+        assert "vm-launch refuse" in written["vmsilo-work.socket"]
+        assert "vmsilo-work-vm.service" not in written
+        return
+    decided = plan.loads(written["vmsilo-work.plan"])
+    assert decided.root is not None
+    found = (decided.kernel, decided.image, decided.root.path, decided.kernel_params, decided.extra_args)
+    assert found == (
+        wanted["kernel"],
+        wanted["image"],
+        wanted["path"],
+        tuple(wanted["params"]),
+        tuple(wanted["args"]),
+    )
+    binds = dict(line.partition("=")[::2] for line in written["vmsilo-work-vm.service"].split("\n"))
+    assert words(*[f"-{wanted[key]}" for key in ("image", "kernel", "path")]) in binds["BindReadOnlyPaths"]
+
+
+def toml(value: str | list[str]) -> str:
+    """JSON's text is TOML's, but for the one control character that JSON lets stand."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 # The program.
