@@ -99,12 +99,23 @@ def test_secrets_are_not_arguments(host_with_vsock: Host) -> None:
 
 
 def test_reboot_is_in_process(host_with_vsock: Host) -> None:
+    """Once the guest has been ready."""
     process = host_with_vsock.start(host_with_vsock.plan())
     boot(host_with_vsock, process)
     eventually(lambda: host_with_vsock.console.endswith(b"\n"))
     (host_with_vsock.run_dir / "console.in").write_bytes(b"!")
     eventually(lambda: host_with_vsock.console.count(b"vmsilo.overlay") == 2)
     assert process.poll() is None
+
+
+def test_reset_while_booting_is_the_end(host_with_vsock: Host) -> None:
+    """A guest whose kernel panics resets the machine: it would do so until the timeout, and then be as dead."""
+    process = host_with_vsock.start(host_with_vsock.plan(start_timeout=60))
+    (host_with_vsock.run_dir / "console.in").write_bytes(b"!")
+    began = time.monotonic()
+    result = host_with_vsock.launch("boot", host_with_vsock.running_plan, MAINPID=str(process.pid))
+    assert time.monotonic() - began < 20
+    assert result.stderr.splitlines()[-1] == "vm-launch: qemu ended before the guest was ready (see its messages)"
 
 
 def test_restart_over_what_a_killed_one_left(host_with_vsock: Host) -> None:

@@ -3,8 +3,10 @@
 import os
 import sys
 import time
+from collections.abc import Callable
 
 from vm_launch import console, files, ready
+from vm_launch.hypervisor import Target
 from vm_launch.running import Running, running
 from vmsilo.failure import EX_TEMPFAIL, EX_UNAVAILABLE, Failure
 from vmsilo.notify import notify
@@ -22,7 +24,7 @@ def boot(path: str) -> int:
     # The guest may be quick: listen before it runs.
     listener = ready.listen_hybrid(plan.vsock) if plan.vsock else ready.listen_kernel(plan.cid)
     try:
-        let_run(vm)
+        tell(vm, vm.hypervisor.boot)
         outcome = ready.wait(
             listener,
             cid=None if plan.vsock else plan.cid,
@@ -36,6 +38,7 @@ def boot(path: str) -> int:
             files.remove(ready.hybrid_address(plan.vsock))
     match outcome:
         case ready.Outcome.READY:
+            tell(vm, vm.hypervisor.ready)
             notify("STATUS=ready")
             return os.EX_OK
         case ready.Outcome.DIED:
@@ -47,10 +50,10 @@ def boot(path: str) -> int:
             )
 
 
-def let_run(vm: Running) -> None:
-    """Let the guest run. Raises Failure, which names the hypervisor's end where that is the cause."""
+def tell(vm: Running, verb: Callable[[Target], None]) -> None:
+    """Say *verb* to the hypervisor. Raises Failure, which names the hypervisor's end where that is the cause."""
     try:
-        vm.hypervisor.boot(vm.target)
+        verb(vm.target)
     except Failure:
         if vm.has_ended():
             raise died(vm) from None

@@ -46,11 +46,11 @@ class Monitor:
     ) -> None:
         self._socket.close()
 
-    def execute(self, command: str) -> Any:
+    def execute(self, command: str, **arguments: str) -> Any:
         """Run *command* and return what it returns."""
         try:
             self._limit()
-            self._socket.sendall(json.dumps({"execute": command}).encode() + b"\n")
+            self._socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
             for _ in range(_LINES_MAX):
                 reply = self._receive()
                 if "return" in reply:

@@ -68,6 +68,7 @@ class Traits(NamedTuple):
     config: Callable[[Plan, Start], str]  # text of the VM's configuration, "" for none
     takes_for: Callable[[bytes], str] | None  # format it guesses from a disk's first bytes; None: it does as told
     boot: Callable[[Target], None]
+    ready: Callable[[Target], None]  # what it has to hear once the guest is ready
     press_power_button: Callable[[Target], None]
     explain: Callable[[int], str]
 
@@ -92,3 +93,7 @@ def find(name: str) -> Traits:
 
 def no_config(_plan: Plan, _start: Start) -> str:
     return ""
+
+
+def nothing(_target: Target) -> None:
+    pass

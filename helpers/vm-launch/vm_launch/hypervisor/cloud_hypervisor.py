@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from vm_launch import api
-from vm_launch.hypervisor import Drive, Start, Target, Traits
+from vm_launch.hypervisor import Drive, Start, Target, Traits, nothing
 from vmsilo.failure import EX_CONFIG, Failure
 from vmsilo.plan import Plan
 
@@ -105,6 +105,7 @@ TRAITS = Traits(
     config=config,
     takes_for=None,
     boot=boot,
+    ready=nothing,
     press_power_button=press_power_button,
     explain=explain,
 )

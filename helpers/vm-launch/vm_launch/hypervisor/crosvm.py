@@ -9,7 +9,7 @@ import select
 import signal
 import time
 
-from vm_launch.hypervisor import Drive, Start, Target, Traits, no_config
+from vm_launch.hypervisor import Drive, Start, Target, Traits, no_config, nothing
 from vmsilo.failure import Failure
 from vmsilo.plan import Plan
 
@@ -142,6 +142,7 @@ TRAITS = Traits(
     config=no_config,
     takes_for=takes_for,
     boot=boot,
+    ready=nothing,
     press_power_button=press_power_button,
     explain=explain,
 )

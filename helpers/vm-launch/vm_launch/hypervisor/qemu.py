@@ -56,8 +56,9 @@ def argv(plan: Plan, start: Start) -> list[str]:
     line += ["-object", _json(qom_type="rng-builtin", id="rng0")]
     line += ["-device", _json(driver="virtio-rng-pci", rng="rng0")]
     line += _vsock(plan, start)
-    # A guest that panics ends QEMU with status 1, so the unit fails instead of standing there dead.
-    line += ["-device", _json(driver="pvpanic-pci"), "-action", "panic=exit-failure"]
+    # A guest that panics ends QEMU with status 1, so the unit fails instead of standing there dead. One that resets
+    # while it boots would do it for ever; see ready().
+    line += ["-device", _json(driver="pvpanic-pci"), "-action", "panic=exit-failure,reboot=shutdown"]
     if plan.sandbox:
         line += ["-sandbox", _SANDBOX]
     if _LOG_ITEMS[plan.log_level]:
@@ -89,6 +90,12 @@ def escape(value: str) -> str:
 def boot(target: Target) -> None:
     with Monitor(target.socket, target.deadline) as monitor:
         monitor.execute("cont")
+
+
+def ready(target: Target) -> None:
+    """From here on a reset is the guest's wish to reboot."""
+    with Monitor(target.socket, target.deadline) as monitor:
+        monitor.execute("set-action", reboot="reset")
 
 
 def press_power_button(target: Target) -> None:
@@ -163,6 +170,7 @@ TRAITS = Traits(
     config=no_config,
     takes_for=None,
     boot=boot,
+    ready=ready,
     press_power_button=press_power_button,
     explain=explain,
 )
