@@ -29,6 +29,8 @@ def socket(machine: Machine) -> Unit:
                 (
                     ("Description", text(f"Commands for VM {vm}")),
                     ("SourcePath", text(machine.file)),
+                    # The user may start this one (polkit), also for a VM that is new since the boot.
+                    ("Wants", names.console_socket_unit(vm)),
                 ),
             ),
             ("Socket", listening(paths.command_socket(vm), machine.owner)),

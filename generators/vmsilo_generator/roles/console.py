@@ -1,4 +1,4 @@
-"""The socket that hands out the VM's console. It never starts the VM."""
+"""The socket that hands out the VM's console, while the command socket is there. It never starts the VM."""
 
 from collections.abc import Iterator
 
@@ -7,13 +7,11 @@ from vmsilo_generator import unitfile
 from vmsilo_generator.machine import Machine
 from vmsilo_generator.roles import sandbox
 from vmsilo_generator.roles.command import listening
-from vmsilo_generator.unitfile import Link, Unit, text
+from vmsilo_generator.unitfile import Unit, text
 
 
-def units(machine: Machine) -> Iterator[Unit | Link]:
-    vm = machine.plan.vm
+def units(machine: Machine) -> Iterator[Unit]:
     yield socket(machine)
-    yield unitfile.wants("sockets.target", names.console_socket_unit(vm))
     yield service(machine)
 
 
@@ -27,6 +25,7 @@ def socket(machine: Machine) -> Unit:
                 (
                     ("Description", text(f"Console of VM {vm}")),
                     ("SourcePath", text(machine.file)),
+                    ("PartOf", names.command_socket_unit(vm)),
                 ),
             ),
             ("Socket", listening(paths.console_socket(vm), machine.owner)),

@@ -161,18 +161,12 @@ def reach(vm: str) -> _socket.socket:
     """A connection to the agent in *vm*; waits for the VM to start. Raises Failure."""
     helper = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
-        if not names.is_vm_name(vm):
-            raise FileNotFoundError
-        helper.connect(paths.command_socket(vm))
+        _connect(helper, vm)
         (descriptor,) = handover.take(helper, 1)
     except handover.Refused as refusal:
         raise Failure(f"VM {vm}: {wire.printable(str(refusal))}") from None
     except PermissionError:
         raise Failure(f"not allowed to run commands in VM {vm}", "only the user that host.toml names is") from None
-    except (FileNotFoundError, ConnectionRefusedError):
-        from vsock_cmd import why  # asks systemctl, and costs more than the whole way to the guest
-
-        raise why.no_socket(vm) from None
     except (handover.NeverRan, ConnectionResetError):
         from vsock_cmd import why
 
@@ -182,6 +176,23 @@ def reach(vm: str) -> _socket.socket:
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         raise Failure(f"VM {vm}: the connector handed over something that is no socket")
     return _socket.socket(fileno=descriptor)
+
+
+def _connect(helper: _socket.socket, vm: str) -> None:
+    """Connect to the VM's command socket. Raises Failure, PermissionError or ConnectionResetError."""
+    path = paths.command_socket(vm)
+    try:
+        if not names.is_vm_name(vm):
+            raise FileNotFoundError
+        helper.connect(path)
+    except (FileNotFoundError, ConnectionRefusedError):
+        from vsock_cmd import why  # asks systemctl, and costs more than the whole way to the guest
+
+        why.open_socket(vm)
+        try:
+            helper.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise Failure(f"{path}: {error.strerror}") from None
 
 
 def _open_standard_streams() -> None:

@@ -5,20 +5,27 @@ from vmsilo.failure import Failure
 from vsock_cmd import systemctl, vms
 
 
-def no_socket(vm: str) -> Failure:
-    """There is no command socket, or nobody listens at it."""
+def open_socket(vm: str) -> None:
+    """Start the command socket, which a VM that was configured since the boot has stopped.
+
+    Raises Failure where that can't be, saying why.
+    """
+    unit = names.command_socket_unit(vm)
     try:
         states = _states(vm)
-        if not vms.complaint(states, vm) and not _known(states, names.command_socket_unit(vm)):
-            found = [names.vm_of_vm_unit(unit) for unit in systemctl.unit_files([names.VM_UNIT_GLOB])]
-            return vms.unknown(vm, [name for name in found if name])
+        broken = vms.complaint(states, vm)
+        if broken:
+            raise Failure(f"VM {vm} is broken: {broken}")
+        if not _known(states, unit):
+            found = [names.vm_of_vm_unit(file) for file in systemctl.unit_files([names.VM_UNIT_GLOB])]
+            raise vms.unknown(vm, [name for name in found if name])
+        started = systemctl.run(["start", "--", unit])
     except OSError as error:
-        return Failure(f"VM {vm} has no command socket, and systemd can't be asked why: {error}")
-    broken = vms.complaint(states, vm)
-    if broken:
-        return Failure(f"VM {vm} is broken: {broken}")
-    unit = names.command_socket_unit(vm)
-    return Failure(f"nobody listens for commands to VM {vm}", f"systemctl start {unit}")
+        raise Failure(f"VM {vm} has no command socket, and systemd can't be asked why: {error}") from None
+    if started.not_allowed:
+        raise Failure(f"nobody listens for commands to VM {vm}, and you may not start {unit}")
+    if started.status:
+        raise Failure(f"nobody listens for commands to VM {vm}: {started.complaint}")
 
 
 def never_ran(vm: str) -> Failure:
