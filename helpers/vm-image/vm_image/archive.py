@@ -38,10 +38,21 @@ def make_tree(tree: Path, source: Source, packages: Sequence[str], *, configure:
     Without *configure* they are only unpacked: no script of theirs runs, and no essential package comes along.
     """
     variant = "minbase" if configure else "extract"
-    command = ["mmdebstrap", "--mode=root", "--format=directory", f"--variant={variant}", "--architectures=amd64",
-               f"--include={','.join(packages)}", "--skip=cleanup/apt", "--aptopt=Acquire::Languages none",
-               "--aptopt=APT::Install-Recommends false", "--dpkgopt=force-unsafe-io",
-               source.suite, str(tree), *([source.mirror] if source.mirror else [])]
+    command = [
+        "mmdebstrap",
+        "--mode=root",
+        "--format=directory",
+        f"--variant={variant}",
+        "--architectures=amd64",
+        f"--include={','.join(packages)}",
+        "--skip=cleanup/apt",
+        "--aptopt=Acquire::Languages none",
+        "--aptopt=APT::Install-Recommends false",
+        "--dpkgopt=force-unsafe-io",
+        source.suite,
+        str(tree),
+        *([source.mirror] if source.mirror else []),
+    ]
     run_logged(command, log, f"mmdebstrap cannot make a tree of {source.suite}")
 
 
@@ -49,13 +60,23 @@ def unpack_kernel(tree: Path, into: Path, log: Path) -> None:
     """Unpack the kernel package that *tree*'s sources offer into the new directory *into*."""
     into.mkdir()
     environment = _environment() | {"APT_CONFIG": str(_apt_config(tree, into))}
-    depends = subprocess.run(("apt-cache", "depends", "--important", KERNEL_METAPACKAGE), env=environment,
-                             capture_output=True, text=True, check=False).stdout
+    depends = subprocess.run(
+        ("apt-cache", "depends", "--important", KERNEL_METAPACKAGE),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
     kernels = [line.split()[-1] for line in depends.splitlines() if "Depends: linux-image-" in line]
     if not kernels:
         raise Failure(f"the archive has no {KERNEL_METAPACKAGE}")
-    run_logged(["apt-get", "-q", "download", kernels[0]], log, f"cannot download {kernels[0]}", cwd=into,
-               environment=environment)
+    run_logged(
+        ["apt-get", "-q", "download", kernels[0]],
+        log,
+        f"cannot download {kernels[0]}",
+        cwd=into,
+        environment=environment,
+    )
     (package,) = into.glob("*.deb")
     run_logged(["dpkg-deb", "-x", str(package), str(into)], log, f"cannot unpack {package.name}")
     package.unlink()
@@ -73,19 +94,32 @@ def _apt_config(tree: Path, scratch: Path) -> Path:
     return config
 
 
-def run_logged(command: Sequence[str], log: Path, failure: str, *, cwd: Path | None = None,
-               environment: dict[str, str] | None = None) -> None:
+def run_logged(
+    command: Sequence[str],
+    log: Path,
+    failure: str,
+    *,
+    cwd: Path | None = None,
+    environment: dict[str, str] | None = None,
+) -> None:
     """Run *command*, its output appended to *log*. Raises Failure(*failure*) with the last line that says why."""
     with log.open("ab") as output:
         start = output.tell()
-        status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd,
-                                env=environment or _environment(), check=False).returncode
+        status = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=cwd,
+            env=environment or _environment(),
+            check=False,
+        ).returncode
     if status:
         raise Failure(failure, _reason(log.read_bytes()[start:].decode(errors="replace")), EX_UNAVAILABLE)
 
 
 def _reason(output: str) -> str:
-    """The line of *output* that most likely says what was wrong: the first that apt or mmdebstrap marks as an error."""
+    """The line of *output* that most likely says what was wrong: the first that is marked as an error."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(("E: ", "Err:"))]
     return (errors or lines[-1:] or [""])[0]
@@ -94,5 +128,10 @@ def _reason(output: str) -> str:
 def _environment() -> dict[str, str]:
     """What the tools run with: the user's proxies, but the C locale, and sbin in the path."""
     path = os.environ.get("PATH", os.defpath)
-    return {**os.environ, "LC_ALL": "C.UTF-8", "PATH": f"{path}:/usr/local/sbin:/usr/sbin:/sbin",
-            "PYTHONHASHSEED": "0", "DEBIAN_FRONTEND": "noninteractive"}
+    return {
+        **os.environ,
+        "LC_ALL": "C.UTF-8",
+        "PATH": f"{path}:/usr/local/sbin:/usr/sbin:/sbin",
+        "PYTHONHASHSEED": "0",
+        "DEBIAN_FRONTEND": "noninteractive",
+    }

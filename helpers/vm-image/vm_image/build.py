@@ -46,8 +46,9 @@ def _make(request: Request, sources: guest.Sources, scratch: Path) -> Path:
     variant = minimal if request.minimal else full
     finished.mkdir(mode=0o755)
     with step(f"packages of {request.source.suite}"):
-        archive.make_tree(tree, request.source, [*variant.PACKAGES, *request.packages], configure=not request.minimal,
-                          log=log)
+        archive.make_tree(
+            tree, request.source, [*variant.PACKAGES, *request.packages], configure=not request.minimal, log=log
+        )
     with step("kernel"):
         archive.unpack_kernel(tree, unpacked, log)
         release = kernel_release(unpacked)
@@ -66,8 +67,15 @@ def _make(request: Request, sources: guest.Sources, scratch: Path) -> Path:
     with step("root file system"):
         erofs.make(tree, finished / bundle.ROOT, epoch, log)
     manifest = bundle.Manifest(
-        name=request.name, os="debian", suite=request.source.suite, variant="minimal" if request.minimal else "full",
-        kernel=release, cmdline=CMDLINE, agent=True, built=epoch, packages=packages,
+        name=request.name,
+        os="debian",
+        suite=request.source.suite,
+        variant="minimal" if request.minimal else "full",
+        kernel=release,
+        cmdline=CMDLINE,
+        agent=True,
+        built=epoch,
+        packages=packages,
     )
     (finished / bundle.MANIFEST).write_text(bundle.dumps(manifest))
     for name in bundle.FILES:
@@ -88,8 +96,12 @@ def _package_list(tree: Path) -> tuple[str, ...]:
     archives = sorted(path.name for path in (tree / "var/cache/apt/archives").glob("*.deb"))
     if archives:  # unpacked only: dpkg does not know of them
         return tuple("_".join(name.replace("%3a", ":").split("_")[:2]) for name in archives)
-    listing = subprocess.run(("dpkg-query", f"--admindir={tree}/var/lib/dpkg", "-W", "-f", "${Package}_${Version}\\n"),
-                             capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run(
+        ("dpkg-query", f"--admindir={tree}/var/lib/dpkg", "-W", "-f", "${Package}_${Version}\\n"),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     return tuple(sorted(set(listing.split())))
 
 

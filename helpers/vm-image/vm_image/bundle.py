@@ -13,10 +13,12 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from vmsilo import paths, plan
-from vmsilo.failure import EX_DATAERR, EX_NOINPUT, EX_NOPERM, EX_OSERR, EX_TEMPFAIL, EX_USAGE, Failure
+from vmsilo.failure import EX_NOINPUT, EX_NOPERM, EX_OSERR, EX_TEMPFAIL, EX_USAGE, Failure
+
+T = TypeVar("T")
 
 FORMAT = 1
 
@@ -63,17 +65,26 @@ def dumps(manifest: Manifest) -> str:
 def loads(text: str) -> Manifest:
     """Read what dumps() wrote. Raises ValueError with what is wrong."""
     table = tomllib.loads(text)
-    if table.pop("format", None) != FORMAT:
+    if table.get("format") != FORMAT:
         raise ValueError(f"not a manifest of format {FORMAT}")
-    fields = {}
-    for key, kind in Manifest.__annotations__.items():
-        value = table.get(key)
-        if isinstance(value, list):
-            value = tuple(value)
-        if type(value) is not (getattr(kind, "__origin__", None) or kind):
-            raise ValueError(f"{key} is missing or of the wrong type")
-        fields[key] = value
-    return Manifest(**fields)
+
+    def value(key: str, kind: type[T]) -> T:
+        found = table.get(key)
+        if type(found) is not kind:  # a bool is an int, too
+            raise ValueError(f"{key} is missing or not of type {kind.__name__}")
+        return found
+
+    return Manifest(
+        name=value("name", str),
+        os=value("os", str),
+        suite=value("suite", str),
+        variant=value("variant", str),
+        kernel=value("kernel", str),
+        cmdline=value("cmdline", str),
+        agent=value("agent", bool),
+        built=value("built", int),
+        packages=tuple(str(package) for package in value("packages", list)),
+    )
 
 
 def _quoted(text: str) -> str:
@@ -96,9 +107,13 @@ class Image(NamedTuple):
 def is_name(name: str) -> bool:
     """Whether *name* follows NAME_RULE."""
     return (
-        0 < len(name) <= 64 and name[0].isascii() and name[0].islower()
-        and all(character.isascii() and (character.islower() or character.isdigit() or character in ".-")
-                for character in name)
+        0 < len(name) <= 64
+        and name[0].isascii()
+        and name[0].islower()
+        and all(
+            character.isascii() and (character.islower() or character.isdigit() or character in ".-")
+            for character in name
+        )
     )
 
 
@@ -113,8 +128,11 @@ def images(directory: Path) -> list[Image]:
         return []
     running = _users(sorted(Path(paths.RUN).glob(f"*/vm/{paths.RUNNING_PLAN}")))
     configured = _users(sorted(Path(paths.GENERATOR_DIR).glob("*.plan")))
-    return [_image(path, running, configured) for path in sorted(directory.iterdir())
-            if path.is_dir() and is_name(path.name)]
+    return [
+        _image(path, running, configured)
+        for path in sorted(directory.iterdir())
+        if path.is_dir() and is_name(path.name)
+    ]
 
 
 def _image(path: Path, running: dict[str, list[str]], configured: dict[str, list[str]]) -> Image:
@@ -129,11 +147,13 @@ def _image(path: Path, running: dict[str, list[str]], configured: dict[str, list
         problem = problem or f"no {missing[0]}"
     size = sum(item.stat().st_blocks * 512 for item in path.iterdir())
     key = str(path.resolve())
-    return Image(path.name, path, manifest, problem, size, tuple(running.get(key, ())), tuple(configured.get(key, ())))
+    return Image(
+        path.name, path, manifest, problem, size, tuple(running.get(key, ())), tuple(configured.get(key, ()))
+    )
 
 
 def _users(plans: list[Path]) -> dict[str, list[str]]:
-    """The VMs of *plans*, by the bundle they name. A plan that cannot be read is not counted: its VM has just ended."""
+    """The VMs of *plans*, by the bundle they name. One that cannot be read is not counted: its VM has just ended."""
     users: dict[str, list[str]] = {}
     for path in plans:
         try:
@@ -178,7 +198,7 @@ def scratch(directory: Path) -> Iterator[Path]:
 
 
 def install(finished: Path, place: Path) -> None:
-    """Move the bundle *finished* to *place*, in one step even if there is one already; that one ends in *finished*."""
+    """Move the bundle *finished* to *place*, in one step even if there is one already, which ends in *finished*."""
     for path in (finished, *(finished / name for name in FILES)):
         _sync(path)
     if place.exists():
@@ -213,19 +233,12 @@ def remove(directory: Path, name: str, *, force: bool) -> None:
     if image.running:
         raise Failure(f"{name} is in use", f"first: vm-stop {' '.join(image.running)}", EX_TEMPFAIL)
     if image.configured and not force:
-        raise Failure(f"{name} is the image of {', '.join(image.configured)}", "--force removes it all the same",
-                      EX_TEMPFAIL)
+        raise Failure(
+            f"{name} is the image of {', '.join(image.configured)}", "--force removes it all the same", EX_TEMPFAIL
+        )
     with locked(directory), scratch(directory) as graveyard:
         # Out of the way in one step, then file by file.
         try:
             image.path.rename(graveyard / name)
         except PermissionError as error:
             raise Failure(f"{image.path}: {error.strerror}", code=EX_NOPERM) from None
-
-
-def read(directory: Path) -> Manifest:
-    """The manifest of the bundle *directory*. Raises Failure if there is none, or it is not one."""
-    try:
-        return loads((directory / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        raise Failure(f"{directory / MANIFEST}: {error}", code=EX_DATAERR) from None

@@ -1,5 +1,4 @@
-"""Initramfs archives: cpio's "newc" format, as the kernel's Documentation/driver-api/early-userspace/buffer-format.rst
-has it.
+"""Initramfs archives: cpio's "newc" format (Documentation/driver-api/early-userspace/buffer-format.rst).
 
 Written here and not by cpio(1), so that the same members give the same bytes: no inode numbers, owners or times of
 the machine that builds get in.
@@ -59,12 +58,15 @@ def _complete(members: list[Member]) -> list[Member]:
 def _record(member: Member, inode: int) -> bytes:
     name = member.name.encode() + b"\0"
     fields = (
-        inode, member.mode,
-        0, 0,  # owner and group
+        inode,
+        member.mode,
+        0,
+        0,  # owner and group
         2 if stat.S_ISDIR(member.mode) else 1,  # links
         0,  # time
         len(member.content),
-        0, 0,  # device the file is on
+        0,
+        0,  # device the file is on
         *member.device,
         len(name),
         0,  # checksum, of another variant of the format

@@ -54,7 +54,7 @@ def install_agent(tree: Path, sources: Sources) -> None:
 
 
 def guest_launcher(launcher: str) -> str:
-    """The *launcher* of a checkout, or of an installation, as the guest needs it: lines 1 and 3 say where things are."""
+    """The *launcher* of a checkout or an installation as the guest needs it: lines 1 and 3 say where things are."""
     lines = launcher.splitlines(keepends=True)
     flags = lines[0].split()[1:]
     lines[0] = " ".join(["#!/usr/bin/python3", *flags]) + "\n"
@@ -90,14 +90,29 @@ def run_depmod(tree: Path, release: str, log: Path) -> None:
 def compile_python(tree: Path, log: Path) -> None:
     """Compile all Python modules of *tree*, such that the compiled ones hold whatever the files' times are.
 
-    A guest cannot keep what it compiles, and all times in the image are one; a .pyc that names its source's time would
-    be discarded and compiled anew at every start of the agent.
+    A guest cannot keep what it compiles, and all times in the image are one: a .pyc that names the time of its source
+    would be discarded, and made anew at every start of the agent.
     """
     for cache in tree.glob("usr/**/__pycache__"):
         shutil.rmtree(cache)
     directories = [str(Path("/") / path.relative_to(tree)) for path in sorted(tree.glob("usr/lib/python3*"))]
-    run_logged(["chroot", str(tree), "python3", "-m", "compileall", "-q", "-j1", "--invalidation-mode",
-                "unchecked-hash", *directories, "/" + PACKAGES_DIR], log, "cannot compile the guest's Python modules")
+    run_logged(
+        [
+            "chroot",
+            str(tree),
+            "python3",
+            "-m",
+            "compileall",
+            "-q",
+            "-j1",
+            "--invalidation-mode",
+            "unchecked-hash",
+            *directories,
+            "/" + PACKAGES_DIR,
+        ],
+        log,
+        "cannot compile the guest's Python modules",
+    )
 
 
 def newest_change(tree: Path) -> int:

@@ -32,10 +32,10 @@ def write(output: BinaryIO, tree: Path, modules: Modules, files: Path) -> None:
         # For messages of the kernel's first moment, before /init has mounted anything.
         cpio.character_device("dev/console", 5, 1),
         cpio.regular("init", (files / "init").read_bytes(), executable=True),
-        cpio.regular("bin/busybox", _read(tree, BUSYBOX), executable=True),
-        cpio.regular("bin/mke2fs", _read(tree, MKE2FS), executable=True),
+        cpio.regular("bin/busybox", read(tree, BUSYBOX), executable=True),
+        cpio.regular("bin/mke2fs", read(tree, MKE2FS), executable=True),
         cpio.regular("etc/mke2fs.conf", (files / "mke2fs.conf").read_bytes()),
-        *(cpio.regular(path.lstrip("/"), _read(tree, path), executable=True) for path in _libraries(tree)),
+        *(cpio.regular(path.lstrip("/"), read(tree, path), executable=True) for path in _libraries(tree)),
         *_module_members(modules),
     ]
     cpio.write(output, members)
@@ -48,8 +48,9 @@ def _module_members(modules: Modules) -> list[cpio.Member]:
         order = [path for path in modules.order(wanted) if path not in stored]
         stored.update(order)
         names = [_stored_name(path) for path in order]
-        members += [cpio.regular(f"modules/{name}", modules.read(path))
-                    for name, path in zip(names, order, strict=True)]
+        members += [
+            cpio.regular(f"modules/{name}", modules.read(path)) for name, path in zip(names, order, strict=True)
+        ]
         members.append(cpio.regular(f"modules/{group}.order", "".join(f"{name}\n" for name in names).encode()))
     return members
 
@@ -60,15 +61,16 @@ def _stored_name(path: str) -> str:
 
 def _libraries(tree: Path) -> list[str]:
     """The dynamic loader and the libraries of mke2fs, as the loader of *tree* finds them there."""
-    listing = subprocess.run(("chroot", tree, LOADER, "--list", "/" + MKE2FS), capture_output=True, text=True,
-                             check=False)
+    listing = subprocess.run(
+        ("chroot", tree, LOADER, "--list", "/" + MKE2FS), capture_output=True, text=True, check=False
+    )
     if listing.returncode:
         raise Failure("cannot tell the libraries of mke2fs", listing.stderr.strip(), EX_DATAERR)
     found = [line.split("=>")[1].split()[0] for line in listing.stdout.splitlines() if "=>" in line]
     return sorted({LOADER, *found} - {"not"})
 
 
-def _read(tree: Path, path: str) -> bytes:
+def read(tree: Path, path: str) -> bytes:
     """A file of *tree*, following links as if *tree* were the root."""
     here = tree / path.lstrip("/")
     for _ in range(8):

@@ -45,12 +45,19 @@ COMPRESSORS = (
 
 def header(image: bytes) -> Header:
     """Read the set-up header of the bzImage *image*. Raises Failure if it is none."""
-    if len(image) < 0x250 or struct.unpack_from("<H", image, 0x1FE) != (BOOT_FLAG,) or image[0x202:0x206] != HEADER_MAGIC:
+    if (
+        len(image) < 0x250
+        or struct.unpack_from("<H", image, 0x1FE) != (BOOT_FLAG,)
+        or image[0x202:0x206] != HEADER_MAGIC
+    ):
         raise Failure("the kernel is not an x86 bzImage", code=EX_DATAERR)
     (protocol,) = struct.unpack_from("<H", image, 0x206)
     if protocol < PAYLOAD_PROTOCOL:
-        raise Failure(f"the kernel's boot protocol {protocol >> 8}.{protocol & 0xFF:02} does not say where its payload is",
-                      "2.08 or later is needed", EX_DATAERR)
+        raise Failure(
+            f"the kernel's boot protocol {protocol >> 8}.{protocol & 0xFF:02} does not say where its payload is",
+            "2.08 or later is needed",
+            EX_DATAERR,
+        )
     real_mode_sectors = image[0x1F1] or 4  # 0 means 4, for old boot loaders' sake
     offset, length = struct.unpack_from("<II", image, 0x248)
     start = (real_mode_sectors + 1) * SECTOR + offset
@@ -64,8 +71,11 @@ def compressor(payload: bytes) -> Compressor:
     for candidate in COMPRESSORS:
         if payload.startswith(candidate.magic):
             return candidate
-    raise Failure(f"the kernel's payload starts with {payload[:6].hex()}, which is no known compression",
-                  "known: " + ", ".join(known.name for known in COMPRESSORS), EX_DATAERR)
+    raise Failure(
+        f"the kernel's payload starts with {payload[:6].hex()}, which is no known compression",
+        "known: " + ", ".join(known.name for known in COMPRESSORS),
+        EX_DATAERR,
+    )
 
 
 def vmlinux(image: bytes) -> bytes:
@@ -92,8 +102,10 @@ def _decompress(tool: Compressor, stream: bytes) -> bytes:
     try:
         result = subprocess.run(tool.command, input=stream, capture_output=True, check=False)
     except FileNotFoundError:
-        raise Failure(f"the kernel is compressed with {tool.name}, and there is no such command",
-                      f"apt install {_package(tool)}") from None
+        raise Failure(
+            f"the kernel is compressed with {tool.name}, and there is no such command",
+            f"apt install {_package(tool)}",
+        ) from None
     if result.returncode:
         complaint = result.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise Failure(f"{tool.name} cannot unpack the kernel", complaint, EX_DATAERR)

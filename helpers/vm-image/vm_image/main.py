@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from vm_image import bundle
-from vm_image.build import Request, build
 from vm_image.archive import Source
+from vm_image.build import Request, build
 from vmsilo import paths
 from vmsilo.failure import EX_NOPERM, EX_USAGE, Failure, complain
 
@@ -57,15 +57,22 @@ def parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("remove", help="remove images", description="Remove images no running VM uses.")
     command.add_argument("name", nargs="+", help="the name of an image")
-    command.add_argument("--force", action="store_true", help="even if a VM that is not running is configured with it")
+    command.add_argument(
+        "--force", action="store_true", help="even if a VM that is not running is configured with it"
+    )
     _images_dir(command)
     command.set_defaults(run=_remove)
     return top
 
 
 def _images_dir(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--images-dir", type=Path, default=Path(paths.IMAGES), metavar="DIR",
-                         help="where the images are (default: %(default)s)")
+    command.add_argument(
+        "--images-dir",
+        type=Path,
+        default=Path(paths.IMAGES),
+        metavar="DIR",
+        help="where the images are (default: %(default)s)",
+    )
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -73,10 +80,19 @@ def _build(arguments: argparse.Namespace) -> int:
         raise Failure("only root can build an image", "it unpacks packages with their owners", EX_NOPERM)
     packages = tuple(name for name in arguments.packages.split(",") if name)
     if arguments.minimal and packages:
-        raise Failure("--packages does not go with --minimal", "its packages are unpacked but not configured", EX_USAGE)
+        raise Failure(
+            "--packages does not go with --minimal", "its packages are unpacked but not configured", EX_USAGE
+        )
     name = arguments.name or ("minimal" if arguments.minimal else "debian")
-    build(Request(name, arguments.images_dir.absolute(), Source(arguments.suite, arguments.mirror), packages,
-                  arguments.minimal))
+    build(
+        Request(
+            name,
+            arguments.images_dir.absolute(),
+            Source(arguments.suite, arguments.mirror),
+            packages,
+            arguments.minimal,
+        )
+    )
     return 0
 
 
@@ -98,8 +114,9 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _as_row(image: bundle.Image) -> tuple[str, ...]:
     size = f"{image.size / 1e6:.0f}M"
-    vms = ", ".join([*(f"{vm} (running)" for vm in image.running),
-                     *(vm for vm in image.configured if vm not in image.running)])
+    vms = ", ".join(
+        [*(f"{vm} (running)" for vm in image.running), *(vm for vm in image.configured if vm not in image.running)]
+    )
     if image.manifest is None:
         return image.name, "?", "?", "?", size, vms
     manifest = image.manifest

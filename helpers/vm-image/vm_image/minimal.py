@@ -16,13 +16,41 @@ PACKAGES = ("base-files", "busybox-static", "e2fsprogs", "kmod", "python3-cbor2"
 KERNEL_MODULES = ("button", "evdev", "virtio_rng", "virtio_balloon", "virtio_net", "vmw_vsock_virtio_transport")
 
 UNNEEDED = (
-    "etc/apt", "etc/cron*", "etc/dpkg", "etc/hostname", "etc/init.d", "etc/kernel", "etc/logrotate.d", "etc/resolv.conf",
-    "etc/systemd", "usr/bin/kmod", "usr/bin/lsmod", "usr/sbin/*mod", "usr/sbin/modinfo", "usr/sbin/modprobe",
-    "usr/include", "usr/games", "usr/lib/dpkg", "usr/lib/python3*/ensurepip", "usr/lib/python3*/idlelib",
-    "usr/lib/python3*/lib2to3", "usr/lib/python3*/pydoc_data", "usr/lib/python3*/test", "usr/lib/python3*/tkinter",
-    "usr/lib/systemd", "usr/lib/x86_64-linux-gnu/perl*", "usr/share/doc", "usr/share/info", "usr/share/lintian",
-    "usr/share/locale", "usr/share/man", "usr/share/perl5", "usr/share/zoneinfo", "usr/src",
-    "var/*", "boot",
+    "etc/apt",
+    "etc/cron*",
+    "etc/dpkg",
+    "etc/hostname",
+    "etc/init.d",
+    "etc/kernel",
+    "etc/logrotate.d",
+    "etc/resolv.conf",
+    "etc/systemd",
+    "usr/bin/kmod",
+    "usr/bin/lsmod",
+    "usr/sbin/*mod",
+    "usr/sbin/modinfo",
+    "usr/sbin/modprobe",
+    "usr/include",
+    "usr/games",
+    "usr/lib/dpkg",
+    "usr/lib/python3*/ensurepip",
+    "usr/lib/python3*/idlelib",
+    "usr/lib/python3*/lib2to3",
+    "usr/lib/python3*/pydoc_data",
+    "usr/lib/python3*/test",
+    "usr/lib/python3*/tkinter",
+    "usr/lib/systemd",
+    "usr/lib/x86_64-linux-gnu/perl*",
+    "usr/share/doc",
+    "usr/share/info",
+    "usr/share/lintian",
+    "usr/share/locale",
+    "usr/share/man",
+    "usr/share/perl5",
+    "usr/share/zoneinfo",
+    "usr/src",
+    "var/*",
+    "boot",
 )
 
 
@@ -56,11 +84,13 @@ def _keep_needed_modules(directory: Path) -> None:
 
 def _install_applets(tree: Path) -> None:
     """Link every applet of busybox that no package has a program for, and init."""
-    listing = subprocess.run(("chroot", tree, "/usr/bin/busybox", "--list-full"), capture_output=True, text=True,
-                             check=True).stdout
+    listing = subprocess.run(
+        ("chroot", tree, "/usr/bin/busybox", "--list-full"), capture_output=True, text=True, check=True
+    ).stdout
     for path in listing.split():
         directory = "usr/sbin" if "sbin/" in path else "usr/bin"
         name = path.rpartition("/")[2]
-        if not any((tree / other / name).is_symlink() or (tree / other / name).exists()
-                   for other in ("usr/bin", "usr/sbin")):
+        if not any(
+            (tree / other / name).is_symlink() or (tree / other / name).exists() for other in ("usr/bin", "usr/sbin")
+        ):
             (tree / directory / name).symlink_to("/usr/bin/busybox")

@@ -52,7 +52,9 @@ class Modules:
             case "bz2":
                 return bz2.decompress(content)
             case "zst":
-                return subprocess.run(("zstd", "-q", "-d", "-c"), input=content, capture_output=True, check=True).stdout
+                return subprocess.run(
+                    ("zstd", "-q", "-d", "-c"), input=content, capture_output=True, check=True
+                ).stdout
         return content
 
 
