@@ -49,11 +49,17 @@ def make_tree(tree: Path, source: Source, packages: Sequence[str], *, configure:
         "--aptopt=Acquire::Languages none",
         "--aptopt=APT::Install-Recommends false",
         "--dpkgopt=force-unsafe-io",
+        *source_options(source),
         source.suite,
         str(tree),
         *([source.mirror] if source.mirror else []),
     ]
     run_logged(command, log, f"mmdebstrap cannot make a tree of {source.suite}")
+
+
+def source_options(source: Source) -> list[str]:
+    """mmdebstrap's options for *source*. A mirror that was asked for may be a snapshot, which expired long ago."""
+    return ["--aptopt=Acquire::Check-Valid-Until false"] if source.mirror else []
 
 
 def unpack_kernel(tree: Path, into: Path, log: Path) -> None:
