@@ -218,8 +218,8 @@ class Link:
                     idle = writer.idle
                 if source.fd >= 0:
                     self._want(source.fd, select.POLLIN if idle and source.credit else 0)
-        if not idle:
-            idle = self._flush()
+        # By the same answer as the sources: to flush once more here could leave nobody waiting for anything.
+        idle = idle and writer.idle
         self._want(self.connection.fileno(), select.POLLIN if idle else select.POLLIN | select.POLLOUT)
 
     def _settle_sink(self, sink: Sink) -> None:
