@@ -27,7 +27,7 @@ launchers = $(shell find helpers -mindepth 2 -maxdepth 2 -type f -perm -100 | so
 agent     = helpers/vsock-cmd/agent
 internals = helpers/vm-launch/vm-launch helpers/vsock-cmd/vsock-cmd
 commands  = $(filter-out $(agent) $(internals),$(launchers))
-units     = $(wildcard units/*.slice units/*.target units/*.service units/*.socket)
+units     = $(wildcard units/*.slice units/*.target units/*.service units/*.socket units/*.timer)
 rules     = $(wildcard units/polkit/*.rules)
 completions = $(wildcard units/bash-completion/*)
 pages     = $(wildcard man/*.[1-8])
@@ -84,6 +84,7 @@ install:
 	for file in $(internals); do launch $$file $(helperdir); done; \
 	launch generators/vmsilo-generator $(generatordir); \
 	for file in $(units); do put 644 $$file $(unitdir)/$${file##*/}; done; \
+	sed -i 's|/usr/libexec/vmsilo/|$(helperdir)/|' "$(DESTDIR)$(unitdir)/vmsilo-trim.service"; \
 	for file in $(rules); do put 644 $$file $(polkitdir)/$${file##*/}; done; \
 	for file in $(completions); do put 644 $$file $(completiondir)/$${file##*/}; done; \
 	for file in $(pages); do put 644 $$file $(mandir)/man$${file##*.}/$${file##*/}; done; \

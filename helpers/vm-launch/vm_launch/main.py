@@ -10,6 +10,7 @@ usage: vm-launch start PLAN         become the hypervisor, paused
        vm-launch boot PLAN          let the guest run and wait until it is ready
        vm-launch stop PLAN          press the power button and wait
        vm-launch explain HYPERVISOR say why the hypervisor ended, from the environment of ExecStopPost=
+       vm-launch trim               bound the consoles' logs of all VMs
        vm-launch refuse MESSAGE...  say why the VM can't start
 """
 
@@ -30,11 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments in (["-h"], ["--help"]):
         sys.stdout.write(USAGE)
         return 0
-    if len(arguments) < 2:
-        sys.stderr.write(USAGE)
-        return EX_USAGE
     try:
-        return run(arguments[0], arguments[1:])
+        return run(arguments[0] if arguments else "", arguments[1:])
     except Failure as failure:
         complain("vm-launch", str(failure))
         notify("STATUS=" + one_line(str(failure)))
@@ -60,8 +58,12 @@ def run(verb: str, operands: list[str]) -> int:
             from vm_launch.stop import explain
 
             return explain(hypervisor)
-        case "refuse", lines:
-            return refuse(lines)
+        case "trim", []:
+            from vm_launch.trim import trim
+
+            return trim()
+        case "refuse", [_, *_]:
+            return refuse(operands)
         case _:
             sys.stderr.write(USAGE)
             return EX_USAGE
