@@ -41,6 +41,7 @@ class Client(stream.Link):
         self._terminal = terminal
         self._streams = streams
         self._started = False
+        self._stdout = -1  # where it is written to
         self._signals = _Signals(_FORWARDED + (_OF_TERMINAL if terminal else ()))
         self._counts: dict[int, int] = {}
         self.watch(self._signals.fd, self._on_signals)
@@ -88,7 +89,13 @@ class Client(stream.Link):
         """Standard streams stay open: closed, their numbers would be given to other files."""
 
     def on_sink_end(self, fd: int) -> None:
-        """As above; for a reader to see the end it is enough that vm-run exits, which is soon."""
+        """Let the reader of stdout see its end, however long the command goes on. stderr is for our messages too."""
+        if fd == self._stdout:
+            null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(null, 1)
+            os.close(null)
+            if fd != 1:
+                os.close(fd)
 
     def _start(self) -> None:
         if not self._streams:
@@ -99,7 +106,10 @@ class Client(stream.Link):
         stream.enlarge(0)
         self.add_source(stream.Source(wire.STDIN, 0))
         for channel in range(1, self._streams):
-            self.add_sink(standard_sink(channel))
+            sink = standard_sink(channel)
+            self.add_sink(sink)
+            if channel == wire.STDOUT and not self._terminal:
+                self._stdout = sink.fd
 
     def _on_signals(self) -> None:
         for number in self._signals.take():
