@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -88,10 +89,20 @@ class Process:
         self.popen.stdin.write(text)
         self.popen.stdin.flush()
 
-    def read_line(self) -> bytes:
+    def read_line(self, timeout: float = PATIENCE) -> bytes:
         """The next line of its output; empty at the end."""
         assert self.popen.stdout
-        return self.popen.stdout.readline()
+        line = b""
+        deadline = time.monotonic() + timeout
+        while not line.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self.popen.stdout], [], [], left)[0]:
+                raise Failed(f"{self.popen.args!r} has written nothing but {line!r} for {timeout} s")
+            byte = os.read(self.popen.stdout.fileno(), 1)
+            if not byte:
+                break
+            line += byte
+        return line
 
 
 class Host:
@@ -283,4 +294,4 @@ class Host:
 
 
 def _shown(output: bytes | None) -> str:
-    return (output or b"").decode(errors="replace")[-4000:]
+    return (output or b"").decode(errors="replace")[-2000:]

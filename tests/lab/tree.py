@@ -16,6 +16,7 @@ PACKAGES = (
     "debian-archive-keyring",
     "iproute2",
     "kmod",
+    "libnss-systemd",
     "libpam-systemd",
     "man-db",
     "mandoc",
