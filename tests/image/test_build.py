@@ -1,6 +1,7 @@
 """Real bundles: the minimal guest, built twice from the archive. Needs root and the archive."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,15 +16,24 @@ pytestmark = [
 ]
 
 
-def build(directory: Path) -> Path:
-    command = ("/usr/bin/python3", "-IS", ROOT / "helpers/vm-image/vm-image", "build", "debian", "--minimal")
-    subprocess.run((*command, "--name=twin", f"--images-dir={directory}"), check=True)
+def checkout(directory: Path) -> Path:
+    """A copy of what makes an image, which nobody edits between two builds."""
+    for name in ("helpers/vm-image", "helpers/vsock-cmd", "units/guest", "vmsilo"):
+        shutil.copytree(ROOT / name, directory / name, symlinks=True)
+    return directory
+
+
+def build(source: Path, directory: Path, *, umask: int) -> Path:
+    command = ("/usr/bin/python3", "-IS", source / "helpers/vm-image/vm-image", "build", "debian", "--minimal")
+    subprocess.run((*command, "--name=twin", f"--images-dir={directory}"), check=True, umask=umask)
     assert os.listdir(directory) == ["twin"]
     return directory / "twin"
 
 
 def test_the_same_packages_give_the_same_bytes(tmp_path: Path) -> None:
-    one, two = build(tmp_path / "one"), build(tmp_path / "two")
+    source = checkout(tmp_path / "checkout")
+    one = build(source, tmp_path / "one", umask=0o022)
+    two = build(source, tmp_path / "two", umask=0o077)
     manifest = bundle.loads((one / bundle.MANIFEST).read_text())
     assert manifest.variant == "minimal"
     assert (one / bundle.KERNEL).read_bytes()[:4] == b"\x7fELF"

@@ -1,5 +1,6 @@
 """How a bundle comes to be, from the archive to its place."""
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ def build(request: Request) -> None:
     archive.require_tools()
     sources = guest.Sources()
     begin = time.monotonic()
+    os.umask(0o022)  # what it is must not show in the guest's modes
     with bundle.locked(request.directory), bundle.scratch(request.directory) as scratch:
         finished = _make(request, sources, scratch)
         place = request.directory / request.name

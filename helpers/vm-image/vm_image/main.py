@@ -15,6 +15,11 @@ from vmsilo.failure import EX_NOPERM, EX_USAGE, Failure, complain
 
 PROGRAM = "vm-image"
 
+USAGE = """\
+%(prog)s build debian [--name NAME] [--suite SUITE] [--mirror URL] [--packages A,B] [--minimal] [--images-dir DIR]
+       %(prog)s list [--json] [--images-dir DIR]
+       %(prog)s remove [--force] [--images-dir DIR] NAME..."""
+
 
 def main() -> int:
     """Run the command that sys.argv names; the exit status."""
@@ -37,8 +42,8 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The grammar of the command line."""
-    top = _Parser(prog=PROGRAM, description="Build, list and remove guest images for vmsilo.")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    top = _Parser(prog=PROGRAM, usage=USAGE, description="Build, list and remove guest images for vmsilo.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", prog=PROGRAM)
 
     command = commands.add_parser("build", help="build an image", description="Build an image.")
     command.add_argument("os", choices=["debian"], help="what to build from: the Debian archive")
