@@ -24,8 +24,8 @@ def cloud_hypervisor(arguments: list[str]) -> None:
         time.sleep(0.01)
     # Input is taken from a terminal only.
     assert os.isatty(0)
-    os.write(1, b"booted\r\n")
     (directory / "config.seen").write_text(json.dumps(api.config))
+    os.write(1, b"booted\r\n")
     os.write(1, os.read(0, 100))
     while "vm.power-button" not in api.calls:
         time.sleep(0.01)
