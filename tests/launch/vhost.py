@@ -3,16 +3,25 @@
 Message numbers and layouts are those of QEMU's vhost-user specification.
 """
 
+import contextlib
 import socket
 import struct
 import threading
+from enum import IntEnum
 from pathlib import Path
 
 _HEADER = struct.Struct("<III")  # request, flags, size
 _REPLY = 0x1 | 0x4  # version 1, reply
-_GET_FEATURES, _GET_VRING_BASE, _GET_PROTOCOL_FEATURES, _GET_QUEUE_NUM, _GET_CONFIG = 1, 11, 15, 17, 24
 _VERSION_1, _PROTOCOL_FEATURES = 1 << 32, 1 << 30
 _CONFIG = 1 << 9
+
+
+class Request(IntEnum):
+    GET_FEATURES = 1
+    GET_VRING_BASE = 11
+    GET_PROTOCOL_FEATURES = 15
+    GET_QUEUE_NUM = 17
+    GET_CONFIG = 24
 
 
 class VsockDevice:
@@ -35,7 +44,8 @@ class VsockDevice:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            with connection, connection.makefile("rwb") as stream:
+            # A hypervisor that is killed leaves in the middle of a message.
+            with contextlib.suppress(OSError, struct.error), connection, connection.makefile("rwb") as stream:
                 while header := stream.read(_HEADER.size):
                     request, _, size = _HEADER.unpack(header)
                     answer = self._answer(request, stream.read(size))
@@ -45,15 +55,15 @@ class VsockDevice:
 
     def _answer(self, request: int, payload: bytes) -> bytes | None:
         match request:
-            case 1:
+            case Request.GET_FEATURES:
                 return struct.pack("<Q", _VERSION_1 | _PROTOCOL_FEATURES)
-            case 15:
+            case Request.GET_PROTOCOL_FEATURES:
                 return struct.pack("<Q", _CONFIG)
-            case 17:
+            case Request.GET_QUEUE_NUM:
                 return struct.pack("<Q", 2)
-            case 24:
+            case Request.GET_CONFIG:
                 return payload[:12] + struct.pack("<Q", self._cid)
-            case 11:
+            case Request.GET_VRING_BASE:
                 return payload[:4] + bytes(4)
         return None
 
