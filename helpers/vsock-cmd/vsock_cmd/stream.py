@@ -212,14 +212,13 @@ class Link:
                 self._settle_sink(sink)
         idle = writer.idle or self._flush()
         for source in self.sources:
+            while source.last and source.credit and source.fd >= 0 and idle:
+                self._pump(source)  # no event tells that it is empty
+                idle = writer.idle or self._flush()
+        # From here on the state stays as it is: sources wait for the same thing that the connection is polled for.
+        for source in self.sources:
             if source.fd >= 0:
-                while source.last and source.credit and idle and source.fd >= 0:
-                    self._pump(source)  # no event tells that it is empty
-                    idle = writer.idle
-                if source.fd >= 0:
-                    self._want(source.fd, select.POLLIN if idle and source.credit else 0)
-        # By the same answer as the sources: to flush once more here could leave nobody waiting for anything.
-        idle = idle and writer.idle
+                self._want(source.fd, select.POLLIN if idle and source.credit else 0)
         self._want(self.connection.fileno(), select.POLLIN if idle else select.POLLIN | select.POLLOUT)
 
     def _settle_sink(self, sink: Sink) -> None:
