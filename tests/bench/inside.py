@@ -25,6 +25,7 @@ Settings = dict[str, Any]
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin", "HOME": "/root", "LANG": "C.UTF-8"}
 VM_RUN = "/usr/bin/vm-run"
 MIB = 1 << 20
+PATIENCE = 600  # seconds, for one transfer: what takes longer hangs
 
 # Where socat listens in the guest.
 ECHO, SINK, SOURCE = 7000, 7001, 7002
@@ -70,7 +71,7 @@ def prepare(vm: str, size: int) -> None:
         allow = "umask 077; mkdir -p /root/.ssh; cat >/root/.ssh/authorized_keys"
         output([VM_RUN, "--user", "root", vm, allow], file.read())
     servers = {
-        ECHO: "PIPE",
+        ECHO: "EXEC:cat",
         SINK: f"SYSTEM:head -c {size} >/dev/null; echo done",
         SOURCE: f"SYSTEM:head -c {size} /dev/zero",
     }
@@ -122,7 +123,7 @@ def pipeline(remote: Callable[[str], list[str]], direction: str, size: int) -> s
         "from guest": f"head -c {size} /dev/zero",
         "both": "cat",
     }
-    command = " ".join(_quoted(word) for word in remote(words[direction]))
+    command = " ".join(_quoted(word) for word in ["timeout", str(PATIENCE), *remote(words[direction])])
     if direction == "from guest":
         return f"{command} </dev/null >/dev/null"
     return f"head -c {size} /dev/zero | {command} >/dev/null"
@@ -146,7 +147,7 @@ def socat_once(vm: str, direction: str, size: int) -> None:
             "both": f"socat -u -b 65536 OPEN:/dev/zero,readbytes={size} FD:{descriptor},shut-none & "
             f"socat -u -b 65536 FD:{descriptor},readbytes={size} OPEN:/dev/null; wait",
         }[direction]
-        subprocess.run(["/bin/sh", "-ec", line], env=ENVIRONMENT, check=True, pass_fds=[descriptor])
+        subprocess.run(["/bin/sh", "-ec", line], env=ENVIRONMENT, check=True, pass_fds=[descriptor], timeout=PATIENCE)
         if direction == "to guest" and connection.recv(4) != b"done":
             raise RuntimeError("the guest did not get everything")
 
