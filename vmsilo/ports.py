@@ -27,6 +27,7 @@ def kernel_ready(cid: int) -> int:
     """
     return cid if cid > LAST_RESERVED else 2**31 + cid
 
+
 # The system credential by which the host says that it reaches the guest through the kernel's vsock, so that the
 # agent must refuse any other source port; its value is "yes".
 RESERVED_PORT_CREDENTIAL = "vmsilo.reserved-port"

@@ -18,5 +18,8 @@ def main() -> int:
         from vsock_cmd import console
 
         return console.main(argv[1:])
+    if argv in (["-h"], ["--help"]):
+        sys.stdout.write(USAGE + "\n")
+        return 0
     complain("vsock-cmd", USAGE)
     return EX_USAGE
