@@ -3,6 +3,7 @@
 VMSILO_REWRITE=1 writes the expected files anew, for review with git diff.
 """
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from launch.hosts import minimal_plan
 from vm_launch.hypervisor import Drive, Start, find, qemu
 from vm_launch.hypervisor.cloud_hypervisor import merge
 from vm_launch.hypervisor.crosvm import quote, takes_for
+from vm_launch.start import oem_strings
 from vmsilo.failure import Failure
 from vmsilo.plan import Credential, Plan
 
@@ -53,6 +55,26 @@ def start(**changes: Any) -> Start:
         landlock=True,
     )
     return made._replace(**changes)
+
+
+def credentials_of(plan: Plan, *, kernel_vsock: bool) -> dict[str, bytes]:
+    prefix = "io.systemd.credential.binary:"
+    pairs = [text.removeprefix(prefix).split("=", 1) for text in oem_strings(plan, kernel_vsock=kernel_vsock)]
+    return {name: base64.b64decode(value) for name, value in pairs}
+
+
+def test_guest_is_told_who_carries_its_vsock() -> None:
+    """Only where the host's kernel does, any local user reaches the guest, which must look at the port then."""
+    plan = minimal_plan(cid=70000)
+    assert credentials_of(plan, kernel_vsock=False) == {
+        "system.hostname": b"demo",
+        "vmm.notify_socket": b"vsock-stream:2:5003",
+    }
+    assert credentials_of(plan, kernel_vsock=True) == {
+        "system.hostname": b"demo",
+        "vmm.notify_socket": b"vsock-stream:2:70000",
+        "vmsilo.reserved-port": b"yes",
+    }
 
 
 def everything(hypervisor: str) -> tuple[Plan, Start]:

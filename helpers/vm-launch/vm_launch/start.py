@@ -273,8 +273,10 @@ def connect_device(path: str) -> int:
 def oem_strings(plan: Plan, *, kernel_vsock: bool) -> tuple[str, ...]:
     """The guest's system credentials as SMBIOS strings (systemd.system-credentials(7))."""
     port = ports.kernel_ready(plan.cid) if kernel_vsock else ports.READY
-    address = Credential("vmm.notify_socket", f"vsock-stream:{ports.HOST_CID}:{port}")
-    return tuple(oem_string(credential) for credential in (*plan.credentials, address))
+    ours = [Credential("vmm.notify_socket", f"vsock-stream:{ports.HOST_CID}:{port}")]
+    if kernel_vsock:
+        ours.append(Credential(ports.RESERVED_PORT_CREDENTIAL, "yes"))
+    return tuple(oem_string(credential) for credential in (*plan.credentials, *ours))
 
 
 def oem_string(credential: Credential) -> str:
