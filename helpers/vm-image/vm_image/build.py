@@ -74,7 +74,7 @@ def _make(request: Request, sources: guest.Sources, scratch: Path) -> Path:
         suite=request.source.suite,
         variant="minimal" if request.minimal else "full",
         kernel=release,
-        cmdline=CMDLINE,
+        cmdline=" ".join([CMDLINE, *variant.PARAMETERS]),
         agent=True,
         built=epoch,
         packages=packages,

@@ -37,6 +37,9 @@ PACKAGES = (
 
 SYSTEMD_MIN = 254  # the first that reports READY=1 to vmm.notify_socket over a stream
 
+# For the kernel, beside what all images want. Without a size, systemd asks the console for it and waits for nobody.
+PARAMETERS = ("systemd.tty.rows.console=24", "systemd.tty.columns.console=80")
+
 ENABLED = (
     "vmsilo-agent.socket",
     "systemd-networkd.service",
