@@ -115,9 +115,10 @@ BARE = set(
     ).stdout.split()
 )
 
-NOTHING_FOUND = {"vmsilo", "vmsilo.paths", "vmsilo_generator", "vmsilo_generator.main"}
+NOTHING_FOUND_OURS = {"vmsilo", "vmsilo.paths", "vmsilo_generator", "vmsilo_generator.main"}
+NOTHING_FOUND = NOTHING_FOUND_OURS | {"gc"}  # built in
 
-FOUND_OURS = NOTHING_FOUND | {
+FOUND_OURS = NOTHING_FOUND_OURS | {
     f"vmsilo_generator.{name}"
     for name in (
         "across", "check", "hypervisor", "hypervisor.cloud_hypervisor", "log", "machine", "model", "options",
@@ -130,7 +131,7 @@ FOUND_OURS = NOTHING_FOUND | {
 FOUND_STDLIB = {
     "__future__", "_collections", "_collections_abc", "_datetime", "_functools", "_json", "_operator", "_sha2",
     "_sha256", "_sre", "_stat", "_string", "_typing", "abc", "collections", "collections.abc", "contextlib",
-    "copyreg", "datetime", "enum", "errno", "functools", "genericpath", "itertools", "json", "json.decoder",
+    "copyreg", "datetime", "enum", "errno", "functools", "gc", "genericpath", "itertools", "json", "json.decoder",
     "json.encoder", "json.scanner", "keyword", "math", "operator", "os", "os.path", "posixpath", "re", "re._casefix",
     "re._compiler", "re._constants", "re._parser", "reprlib", "stat", "string", "tomllib", "tomllib._parser",
     "tomllib._re", "tomllib._types", "types", "typing", "typing.io", "typing.re", "warnings",
