@@ -11,6 +11,7 @@ from vsock_cmd.signals import raw as signal
 
 PROGRAM = "vmsilo-agent"
 
+_PATIENCE = 20  # milliseconds: about a frame at the speed of an emulated guest; also what a Ctrl-C may wait
 _REQUEST_TIMEOUT = 30.0  # seconds until the request has to be there
 _CLOSE_TIMEOUT = 10.0  # seconds for the client to take the last message and go
 _HANGUP_TIMEOUT = 5.0  # seconds between SIGHUP and SIGKILL
@@ -20,7 +21,7 @@ class Session(stream.Link):
     """A client, and from start() on its command."""
 
     def __init__(self, connection: _socket.socket) -> None:
-        super().__init__(connection, wire.TO_AGENT, wire.REQUEST_MAX)
+        super().__init__(connection, wire.TO_AGENT, wire.REQUEST_MAX, patience=_PATIENCE)
         self.request: wire.Request | None = None
         self.command: spawn.Command | None = None
         self._result: wire.Exited | wire.Killed | None = None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _U32 = struct.Struct("!I")
+_TIMEVAL = struct.Struct("@ll")
 _GRANT = wire.WINDOW // 4  # grant again once so much has been consumed: few credit frames, never a stall
 _ROUNDS = 16  # chunks sent from one source before looking at everything else again
 BACKLOG_MAX = 4096  # bytes of small frames queued; no more are made for a peer that does not read
@@ -31,6 +32,16 @@ def enlarge(pipe: int) -> None:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, wire.DATA_MAX)
     except OSError:
         pass  # no pipe, or above what the user may have
+
+
+def _limit_sending(connection: _socket.socket, milliseconds: int) -> None:
+    """Have the kernel give up sending after so long."""
+    # Python sets nothing but 64-bit numbers on a vsock; to it, this one is of another family.
+    other = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, connection.fileno())
+    try:
+        other.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, _TIMEVAL.pack(0, milliseconds * 1000))
+    finally:
+        other.detach()
 
 
 class Closed(Exception):
@@ -111,12 +122,23 @@ class Sink:
 class Link:
     """One end of a connection. A subclass says what control messages and further descriptors mean."""
 
-    def __init__(self, connection: _socket.socket, limits: "dict[int, int]", longest: int) -> None:
-        connection.settimeout(0.0)
+    def __init__(
+        self, connection: _socket.socket, limits: "dict[int, int]", longest: int, *, patience: int = 0
+    ) -> None:
+        """*patience*: milliseconds for which sending may wait in the kernel; by default it never does.
+
+        A vsock takes a frame in many small pieces. Where each of them costs a round of the loop, in an emulated
+        guest, the kernel does it in half the time. Only one end may do so: two that wait for each other don't read.
+        """
         self.connection = connection
+        self._send_flags = _socket.MSG_NOSIGNAL
+        if patience:
+            _limit_sending(connection, patience)
+        else:
+            self._send_flags |= _socket.MSG_DONTWAIT
         size = frames.HEADER.size + max(longest, wire.DATA_MAX)
         self.reader = frames.Reader(self._receive, limits, wire.DATA, size)
-        self.writer = frames.Writer(connection.send, wire.DATA_MAX)
+        self.writer = frames.Writer(self._send, wire.DATA_MAX)
         self.sources: list[Source] = []
         self.sinks: list[Sink] = []
         self.finished = False  # set by the subclass: leave run()
@@ -125,7 +147,10 @@ class Link:
         self._handlers: dict[int, Callable[[], None]] = {connection.fileno(): self._on_connection}
 
     def _receive(self, view: memoryview) -> int:
-        return self.connection.recv_into(view)
+        return self.connection.recv_into(view, 0, _socket.MSG_DONTWAIT)
+
+    def _send(self, view: memoryview) -> int:
+        return self.connection.send(view, self._send_flags)
 
     # What a subclass does.
 
