@@ -209,6 +209,27 @@ def test_stop_a_guest_that_does_not_listen(host_with_vsock: Host) -> None:
     assert process.wait(10) == 0
 
 
+def test_stop_hears_the_guest_out(host_with_vsock: Host) -> None:
+    """Its systemd reports each step of the shutdown, and would have to wait where nobody takes the report."""
+    process = host_with_vsock.start(host_with_vsock.plan(stop_timeout=10))
+    stopping = subprocess.Popen(
+        host_with_vsock.command("stop", host_with_vsock.running_plan),
+        env=host_with_vsock.environment(MAINPID=str(process.pid)),
+    )
+    address = host_with_vsock.vsock_dir / "guest.socket_5003"
+    eventually(lambda: listens(address))
+    for message in (b"STOPPING=1", b"READY=1", b"X_SYSTEMD_SHUTDOWN=poweroff"):
+        with socket.socket(socket.AF_UNIX) as report:
+            report.settimeout(5)
+            report.connect(str(address))
+            report.sendall(message)
+            assert report.recv(1) == b""
+    assert stopping.poll() is None
+    process.kill()
+    assert stopping.wait(5) == 0
+    assert not address.exists()
+
+
 def test_stop_without_control_socket(host_with_vsock: Host) -> None:
     process = host_with_vsock.start(host_with_vsock.plan())
     (host_with_vsock.run_dir / "control.socket").unlink()

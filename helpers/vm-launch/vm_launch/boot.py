@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from vm_launch import console, files, ready
+from vm_launch import console, ready
 from vm_launch.hypervisor import Target
 from vm_launch.running import Running, running
 from vmsilo.failure import EX_TEMPFAIL, EX_UNAVAILABLE, Failure
@@ -22,7 +22,7 @@ def boot(path: str) -> int:
     deadline = time.monotonic() + plan.start_timeout
     vm = vm._replace(target=vm.target._replace(deadline=deadline))
     # The guest may be quick: listen before it runs.
-    listener = ready.listen_hybrid(plan.vsock) if plan.vsock else ready.listen_kernel(plan.cid)
+    listener = ready.listen(plan)
     try:
         tell(vm, vm.hypervisor.boot)
         outcome = ready.wait(
@@ -33,9 +33,7 @@ def boot(path: str) -> int:
             progress=lambda unit: notify(f"STATUS=booting: {unit}"),
         )
     finally:
-        listener.close()
-        if plan.vsock:
-            files.remove(ready.hybrid_address(plan.vsock))
+        ready.close(listener, plan)
     match outcome:
         case ready.Outcome.READY:
             tell(vm, vm.hypervisor.ready)

@@ -1,4 +1,4 @@
-"""Waiting for the guest to say that it is ready.
+"""Hearing from the guest, above all that it is ready.
 
 systemd in the guest sends the messages of sd_notify(3), one short connection each, to the vsock address that it
 was given as system credential ``vmm.notify_socket`` (systemd.system-credentials(7)); a guest without systemd does
@@ -19,6 +19,7 @@ from typing import NamedTuple
 from vm_launch import files
 from vmsilo import ports
 from vmsilo.failure import EX_OSERR, Failure
+from vmsilo.plan import Plan
 
 MESSAGE_MAX = 4096  # bytes
 CONNECTIONS_MAX = 16
@@ -39,6 +40,18 @@ class Message(NamedTuple):
 
     ready: bool
     unit: str  # that the guest says it has reached; "" for none
+
+
+def listen(plan: Plan) -> socket.socket:
+    """Listen for the guest of the running *plan*. Raises Failure."""
+    return listen_hybrid(plan.vsock) if plan.vsock else listen_kernel(plan.cid)
+
+
+def close(listener: socket.socket, plan: Plan) -> None:
+    """Undo listen()."""
+    listener.close()
+    if plan.vsock:
+        files.remove(hybrid_address(plan.vsock))
 
 
 def listen_hybrid(path: str) -> socket.socket:

@@ -1,9 +1,12 @@
 """ExecStop=: ask the guest to power off. ExecStopPost=: say why the hypervisor ended."""
 
 import os
+import socket
+import time
 
+from vm_launch import ready
 from vm_launch.hypervisor import find
-from vm_launch.running import running
+from vm_launch.running import Running, running
 from vmsilo.failure import Failure, complain
 from vmsilo.notify import notify
 
@@ -22,15 +25,43 @@ def stop(path: str) -> int:
     if vm.has_ended():
         return os.EX_OK
     notify("STATUS=powering off")
+    listener = listen(vm)
     try:
         vm.hypervisor.press_power_button(vm.target)
+        if not hear_out(vm, listener):
+            complain("vm-launch", f"the guest did not power off within {vm.plan.stop_timeout} s")
     except Failure as failure:
         if not vm.has_ended():
             complain("vm-launch", f"cannot press the power button: {failure}")
-        return os.EX_OK
-    if not vm.has_ended(within=vm.plan.stop_timeout):
-        complain("vm-launch", f"the guest did not power off within {vm.plan.stop_timeout} s")
+    finally:
+        if listener:
+            ready.close(listener, vm.plan)
     return os.EX_OK
+
+
+def listen(vm: Running) -> socket.socket | None:
+    """Listen for the guest's reports; a shutdown that nobody listens to is slow, but no failure."""
+    try:
+        return ready.listen(vm.plan)
+    except Failure as failure:
+        complain("vm-launch", str(failure))
+        return None
+
+
+def hear_out(vm: Running, listener: socket.socket | None) -> bool:
+    """Wait for the hypervisor's end, at most the plan's stop_timeout. Whether it came.
+
+    systemd in the guest reports each step of its shutdown to where it reported that it was ready, and
+    vhost-device-vsock lets it wait 2 s for each report that nobody takes: more than half a minute in all.
+    """
+    if not listener:
+        return vm.has_ended(within=vm.plan.stop_timeout)
+    deadline = time.monotonic() + vm.plan.stop_timeout
+    cid = None if vm.plan.vsock else vm.plan.cid
+    while True:
+        outcome = ready.wait(listener, cid=cid, process=vm.process, deadline=deadline, progress=lambda _: None)
+        if outcome is not ready.Outcome.READY:
+            return outcome is ready.Outcome.DIED
 
 
 def explain(name: str) -> int:
