@@ -13,7 +13,7 @@ from vm_image.modules import Modules
 PACKAGES = ("base-files", "busybox-static", "e2fsprogs", "kmod", "python3-cbor2")
 
 # What is not in the initramfs already and a device of ours may need.
-KERNEL_MODULES = ("button", "evdev", "virtio_rng", "virtio_balloon", "virtio_net", "vmw_vsock_virtio_transport")
+KERNEL_MODULES = ("button", "evdev", "pvpanic_pci", "virtio_rng", "virtio_balloon", "virtio_net", "vmw_vsock_virtio_transport")
 
 PARAMETERS: tuple[str, ...] = ()  # for the kernel, beside what all images want
 
