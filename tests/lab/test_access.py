@@ -22,7 +22,9 @@ def test_the_socket_is_the_user_s(lab: Host) -> None:
     assert lab.run("stat", "-c", "%U %a %F", paths.command_socket(VM)).out == f"{USER} 600 socket\n"
 
 
-@pytest.mark.parametrize("command", [["vm-run", VM, "id"], ["vm-start", VM], ["vm-stop", VM], ["vm-shell", "--log", VM]])
+@pytest.mark.parametrize(
+    "command", [["vm-run", VM, "id"], ["vm-start", VM], ["vm-stop", VM], ["vm-shell", "--log", VM]]
+)
 def test_others_are_refused(lab: Host, command: list[str]) -> None:
     lab.systemctl("stop" if command[0] == "vm-start" else "start", names.vm_unit(VM))
     state = lab.state(names.vm_unit(VM))

@@ -119,8 +119,11 @@ def test_a_broken_vm_harms_no_other(lab: Host, broken: str) -> None:
 
 
 def test_dependents_of_a_broken_vm_say_so(lab: Host, broken: str) -> None:
-    description = lab.show(names.vm_unit("dependent"), "Description")["Description"]
-    assert "needs broken, which is broken" in description
+    said = lab.vm_run("dependent", "true", check=False)
+    assert said.code == 255
+    for text in ("dependent.toml", "dependsOn", broken, "memoryy"):
+        assert text in said.err
+    assert "memoryy" in lab.systemctl("status", "--full", names.command_socket_unit("dependent"), check=False).out
 
 
 def test_power_button_ignored(lab: Host) -> None:

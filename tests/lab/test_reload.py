@@ -1,5 +1,7 @@
 """Configuration changes while VMs run."""
 
+import json
+
 from lab import config
 from lab.host import CONFIG, Host
 from lab.tree import USER
@@ -61,11 +63,11 @@ def test_search_order(lab: Host) -> None:
     lab.write(f"/run/vmsilo.d/{vm}.toml", config.vm(memory=302))
     lab.run("ln", "-sf", "/dev/null", f"{CONFIG}/removed.toml")
     lab.reload()
-    memory = [item["memory"] for item in lab.listed() if item["name"] == vm]
+    memory = json.loads(lab.read(f"{paths.GENERATOR_DIR}/{names.plan_file(vm)}"))["memory"]
     names_listed = [item["name"] for item in lab.listed()]
     lab.run("rm", "-r", "/usr/lib/vmsilo.d", "/run/vmsilo.d", f"{CONFIG}/removed.toml")
     lab.reload()
-    assert memory == [302 * 1024 * 1024]
+    assert memory == 302
     assert vm in names_listed
     assert "removed" not in names_listed
     assert not lab.exists(f"{paths.GENERATOR_DIR}/{names.vm_unit(vm)}")

@@ -58,9 +58,10 @@ def test_input_ends_before_output(lab: Host) -> None:
 
 def test_output_ends_before_input(lab: Host) -> None:
     """The command closes its output and goes on reading."""
-    session = lab.start("vm-run", VM, "exec >&- 2>&-; cat >/tmp/late", user=USER)
+    pipeline = f"vm-run {VM} 'exec >&- 2>&-; cat >/tmp/late' | {{ cat; echo end of output; }}"
+    session = lab.start("sh", "-c", pipeline, user=USER)
     session.write(b"first ")
-    assert session.read_line() == b""
+    assert session.read_line() == b"end of output\n"
     session.write(b"second")
     assert session.wait().code == 0
     assert lab.vm_run(VM, "cat", "/tmp/late").out == "first second"

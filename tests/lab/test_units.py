@@ -19,8 +19,9 @@ FILES = {
     "plain": config.vm(),
     "cloud": 'image = "minimal"\nhypervisor = "cloud-hypervisor"\nmemory = 1024\n',
     "chrome": 'image = "minimal"\nhypervisor = "crosvm"\nrootDisk = "/var/lib/disk.img"\n',
-    "a-b": config.vm(dependsOn=["plain", "wrong"], autoStart=True, kernelParams=["a=%n", 'b="c d"', "e=$f"]),
+    "a-b": config.vm(dependsOn=["plain"], autoStart=True, kernelParams=["a=%n", 'b="c d"', "e=$f"]),
     "a": config.vm("minimal", '[qemu]\nextraArgs = ["-name", "x;y%z $HOME \\\\ \\"q\\""]'),
+    "needs-wrong": config.vm(dependsOn=["wrong"]),
     "wrong": 'memory = "lots"\nhypervisor = "%i $x \\\\"\n',
 }
 
@@ -39,7 +40,7 @@ def generated(lab: Host) -> list[str]:
 
 def test_verify_has_nothing_to_say(lab: Host) -> None:
     units = generated(lab)
-    assert {f"{paths.GENERATOR_DIR}/{names.vm_unit(vm)}" for vm in FILES if vm != "wrong"} <= set(units)
+    assert {f"{paths.GENERATOR_DIR}/{names.vm_unit(vm)}" for vm in FILES if "wrong" not in vm} <= set(units)
     done = lab.run("systemd-analyze", "verify", "--man=yes", "--recursive-errors=yes", *units, check=False)
     assert (done.code, done.out, done.err) == (0, "", "")
 
@@ -48,17 +49,8 @@ def test_systemd_has_no_complaint_at_reload(lab: Host) -> None:
     before = lab.now()
     lab.reload()
     complaints = lab.journal("-p", "warning", since=before).splitlines()
-    ours = [line for line in complaints if "wrong.toml" not in line and "needs wrong" not in line]
-    # What the generator says of the one bad file may take several lines: it is quoted, with a caret.
-    assert [line for line in ours if "vmsilo-generator" not in line] == []
-
-
-def test_the_bad_file_is_told_to_the_journal(lab: Host) -> None:
-    before = lab.now()
-    lab.reload()
-    told = lab.journal("-p", "err", since=before)
-    assert f"{CONFIG}/wrong.toml:1:" in told
-    assert "memory" in told
+    # The generator itself complains of the one bad file; it has no other fault to find.
+    assert [line for line in complaints if "vmsilo-generator" not in line] == []
 
 
 def test_same_input_same_bytes(lab: Host) -> None:
@@ -77,7 +69,7 @@ def test_same_input_same_bytes(lab: Host) -> None:
 
 def test_nothing_written_elsewhere(lab: Host) -> None:
     out = "/run/out"
-    trace = ["strace", "-f", "-e", "trace=%file"]
+    trace = ["strace", "-f", "-y", "-e", "trace=%file"]
     lab.run("mkdir", "-p", out)
     traced = lab.run(*trace, GENERATOR, out, out, out, check=False).err
     changes = ("O_WRONLY", "O_RDWR", "O_CREAT", "mkdir", "link", "rename", "chmod", "chown")

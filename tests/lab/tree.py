@@ -14,6 +14,7 @@ PACKAGES = (
     "busybox-static",
     "dbus",
     "debian-archive-keyring",
+    "e2fsprogs",
     "iproute2",
     "kmod",
     "libnss-systemd",

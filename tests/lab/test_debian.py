@@ -1,0 +1,91 @@
+"""What a user gets: a full Debian guest with systemd. Two VMs from one image, on a host of their own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import boot, config, images
+from lab.host import CONFIG, Host
+from lab.tree import USER
+from vmsilo import names
+
+FILES = {"work": config.vm("debian", memory=512), "play": config.vm("debian", memory=512)}
+
+
+@pytest.fixture(scope="module")
+def debian() -> dict[str, Path]:
+    return {"debian": images.debian()}
+
+
+@pytest.fixture(scope="module")
+def lab(debian: dict[str, Path]) -> Iterator[Host]:
+    """Instead of the shared one. Both VMs are started at once, as they would be by two impatient users."""
+    files = {f"{CONFIG}/{stem}.toml": text for stem, text in {"host": config.HOST, **FILES}.items()}
+    host = boot.boot(debian, files)
+    host.run("vm-start", *FILES, user=USER, timeout=500)
+    yield host
+    host.close()
+
+
+def test_both_run_from_one_image(lab: Host) -> None:
+    assert [vm["state"] for vm in lab.listed()] == ["running", "running"]
+    ids = {lab.vm_run(vm, "cat /proc/sys/kernel/random/boot_id").out for vm in FILES}
+    assert len(ids) == 2
+
+
+def test_host_name_is_the_vm_s(lab: Host) -> None:
+    for vm in FILES:
+        assert lab.vm_run(vm, "hostname").out == f"{vm}\n"
+
+
+def test_ready_came_from_the_guest_s_systemd(lab: Host) -> None:
+    assert lab.vm_run("work", "ps -p 1 -o comm=").out == "systemd\n"
+    assert lab.show(names.vm_unit("work"), "StatusText")["StatusText"] == "ready"
+    assert lab.vm_run("work", "systemctl is-system-running --wait", check=False, timeout=300).out == "running\n"
+
+
+def test_no_unit_has_failed(lab: Host) -> None:
+    assert lab.vm_run("play", "systemctl list-units --failed --plain --no-legend").out == ""
+
+
+def test_a_command_has_a_session(lab: Host) -> None:
+    """Opened by PAM: logind knows it, and the user's own manager is there."""
+    session = lab.vm_run("work", "echo $XDG_SESSION_ID; id -un; echo $XDG_RUNTIME_DIR").out.splitlines()
+    assert session[0] != ""
+    assert session[1:] == ["user", "/run/user/1000"]
+    assert lab.vm_run("work", "systemctl --user is-system-running", check=False).out.strip() in (
+        "running",
+        "starting",
+    )
+
+
+def test_a_command_is_a_unit_of_its_own(lab: Host) -> None:
+    group = lab.vm_run("work", "cat /proc/self/cgroup").out
+    assert "session-" in group or "vmsilo-agent@" in group
+
+
+def test_both_can_write_their_root(lab: Host) -> None:
+    for vm in FILES:
+        lab.vm_run("--user", "root", vm, f"echo {vm} >/etc/mark")
+    for vm in FILES:
+        assert lab.vm_run(vm, "cat /etc/mark").out == f"{vm}\n"
+
+
+def test_terminal(lab: Host) -> None:
+    said = lab.vm_run("-t", "work", "tty; ps -o comm= -p $$").out
+    assert "/dev/pts/" in said
+
+
+def test_shuts_down_in_order(lab: Host) -> None:
+    """By the power button, in the guest's own time, and what it wrote is gone."""
+    before = lab.now()
+    stopped = lab.run("vm-stop", *FILES, user=USER, timeout=300)
+    assert stopped.err == ""
+    for vm in FILES:
+        assert lab.show(names.vm_unit(vm), "ActiveState", "Result") == {
+            "ActiveState": "inactive",
+            "Result": "success",
+        }
+    assert "killing" not in lab.journal("--unit", names.vm_unit("work"), since=before).lower()
+    assert lab.vm_run("work", "cat /etc/mark", check=False, timeout=300).code != 0
