@@ -14,6 +14,7 @@ from vmsilo import vsock
 from vsock_cmd import agent, connect, credentials, handover
 
 from .conftest import HELPERS, PYTHON
+from .test_run import until
 
 OK = b"OK 1073741824\n"
 
@@ -143,6 +144,7 @@ def test_connection_is_handed_over(serve: Serve, path: Path) -> None:
     (descriptor,) = handover.take(client, 1)
     assert finish(process) == (0, "")
     guest = socket.socket(fileno=descriptor)
+    until(lambda: device.connections)
     assert not os.get_inheritable(descriptor)
     guest.sendall(b"ping")
     assert device.connections[0].recv(10) == b"ping"

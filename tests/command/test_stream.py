@@ -14,15 +14,14 @@ class Reluctant:
     def __init__(self, real: socket.socket) -> None:
         self._real = real
         self._attempts = 0
-        self.settimeout = real.settimeout
         self.fileno = real.fileno
         self.recv_into = real.recv_into
 
-    def send(self, piece: memoryview) -> int:
+    def send(self, piece: memoryview, flags: int) -> int:
         self._attempts += 1
         if self._attempts % 3:
             raise BlockingIOError
-        return self._real.send(piece)
+        return self._real.send(piece, flags)
 
 
 class OneStream(stream.Link):
