@@ -81,14 +81,10 @@ def open_session(user: str, confdir: str | None = None) -> Session | None:
 
 def _open(ctypes: "Any", library: "Any", handle: "Any", user: str) -> None:
     library.pam_strerror.restype = ctypes.c_char_p
-    steps = (
-        (library.pam_acct_mgmt, _SILENT),
-        (library.pam_setcred, _ESTABLISH_CRED | _SILENT),
-        (library.pam_open_session, _SILENT),
-    )
-    for step, flags in steps:
-        code = step(handle, flags)
-        if code != _SUCCESS:
+    for step in (library.pam_acct_mgmt, library.pam_setcred, library.pam_open_session):
+        code = step(handle, _SILENT | (_ESTABLISH_CRED if step is library.pam_setcred else 0))
+        # Credentials are those of the auth stack, which a service without authentication need not have.
+        if code != _SUCCESS and step is not library.pam_setcred:
             reason = library.pam_strerror(handle, code).decode(errors="replace")
             library.pam_end(handle, code | _DATA_SILENT)
             raise PamError(f"PAM refuses {user} a session: {reason}")
