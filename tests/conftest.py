@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more about what else the machine does.
+settings.register_profile("vmsilo", deadline=None)
+settings.load_profile("vmsilo")
 
 LAB = Path(__file__).parent / "lab"
 
