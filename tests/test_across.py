@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmsilo_generator import across, check
-from vmsilo_generator.model import Config, Problem
+from vmsilo_generator.model import PROBLEMS_MAX, Config, Problem
 from vmsilo_generator.source import ConfigFile
 
 PASSWD = "david:x:1000:1000::/home/david:/bin/bash\n"
@@ -38,6 +38,13 @@ def test_dependents_fall_and_quote_the_cause() -> None:
         f'/e/a.toml:1:14: dependsOn[1]: "b" can\'t be used: {cause}\n    dependsOn = ["b"]\n                 ^',
     )
     assert cause in config.broken[1].messages[0]
+
+
+def test_a_list_of_nothing_but_mistakes_is_not_gone_through() -> None:
+    unknown = [f"x{number}" for number in range(50_000)]
+    config = load(a=f"dependsOn = {unknown}", b="")
+    assert len(config.problems) == PROBLEMS_MAX
+    assert names(config) == (["b"], ["a"])
 
 
 def test_refuse_takes_a_vm_out_later() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmsilo_generator import check, problems, reader
-from vmsilo_generator.model import Hypervisor
+from vmsilo_generator.model import PROBLEMS_MAX, Hypervisor
 from vmsilo_generator.options import HOST_TREE, VM_TREE, Node, Scope
 from vmsilo_generator.source import ConfigFile
 
@@ -81,6 +81,33 @@ def test_what_passes_is_what_was_written(data: bytes, key: str) -> None:
     got = {"kernel": vm.kernel, "image": vm.image, "rootDisk": disk}.get(key)
     lists = {"kernelParams": vm.kernel_params, "qemu.extraArgs": vm.extra_args}
     assert (got == "/" + text) if got is not None else (lists[key] == (text,))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(f"a{number} = 1" for number in range(20_000)),
+        "[[usbDevices]]\n" * 20_000,
+        "kernelParams = [" + "1," * 200_000 + "]",
+        "cloud-hypervisor.extraConfig.a = [" + "nan," * 200_000 + "]",
+        "[[pciDevices]]\npath = '01:00.0'\n" * 5_000,
+    ],
+    ids=["keys", "tables", "items", "numbers", "devices"],
+)
+def test_what_is_no_configuration_is_soon_put_away(text: str) -> None:
+    config = check.load([ConfigFile("a", "a.toml", text)], "")
+    told = [problem for problem in config.problems if problem.file == "a.toml"]
+    assert len(told) == PROBLEMS_MAX + 1
+    assert told[0].message == f"{PROBLEMS_MAX} mistakes: the rest of the file was not looked at"
+    assert len(config.broken) == 1
+
+
+@pytest.mark.parametrize("depth", [100, 101, 5000])
+def test_depth(depth: int) -> None:
+    text = "[cloud-hypervisor.extraConfig." + ".".join("a" * depth) + "]"
+    config = check.load([ConfigFile("a", "a.toml", text), ConfigFile("b", "b.toml", "")], "")
+    told = [problem.message for problem in config.problems if problem.file == "a.toml"]
+    assert told == ([] if depth == 100 else ["expected at most 100 tables and lists in each other"])
 
 
 def test_shown() -> None:

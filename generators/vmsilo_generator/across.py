@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from vmsilo import names
-from vmsilo_generator.model import Broken, Config, Host, Problem, Vm
+from vmsilo_generator.model import PROBLEMS_MAX, Broken, Config, Host, Problem, Vm
 from vmsilo_generator.source import ConfigFile
 
 Key = tuple[str | int, ...]
@@ -26,10 +26,13 @@ def rules(vms: Sequence[Found]) -> list[Problem]:
     edges: Edges = {}
     for vm in vms:
         needs = _needs(vm.values)
+        known = len(problems)
         for other, key in needs:
             fault = _relation(vm, other, key, by_name)
             if fault:
                 problems.append(Problem(vm.file, key, fault))
+                if len(problems) == known + PROBLEMS_MAX:
+                    break
         if needs:
             edges[vm.name] = [(other, key) for other, key in needs if other in by_name and other != vm.name]
     if edges:

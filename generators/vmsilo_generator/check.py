@@ -83,8 +83,7 @@ def _vm(file: ConfigFile, problems: list[Problem]) -> tuple[Vm | None, Values]:
     if document is None:
         return None, {}
     reader = Reader(Scope.VM, file.path)
-    values = reader.read(document)
-    _judge(values, reader)
+    values = reader.read(document, _judge)
     if reader.problems:
         problems += reader.problems
         return None, values

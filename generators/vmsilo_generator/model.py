@@ -52,6 +52,10 @@ class Vm(NamedTuple):
     machine: str
 
 
+# Of one file. Nobody reads more, and to look for them all would hold up the boot.
+PROBLEMS_MAX = 100
+
+
 class Problem(NamedTuple):
     """One thing that is wrong in one file.
 

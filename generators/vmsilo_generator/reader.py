@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vmsilo_generator import syntax
-from vmsilo_generator.model import Problem
+from vmsilo_generator.model import PROBLEMS_MAX, Problem
 from vmsilo_generator.options import HOST_TREE, UNSET, VM_TREE, Kind, Node, Option, Scope, Status
 
 Key = tuple[str | int, ...]
@@ -16,6 +16,7 @@ Values = dict[str, Any]
 TREES = {Scope.HOST: HOST_TREE, Scope.VM: VM_TREE}
 
 _SHOWN_MAX = 60
+_DEPTH_MAX = 100  # of tables and lists in each other; readers of JSON have such a limit too
 _INT64 = range(-(1 << 63), 1 << 64)  # what JSON readers of the hypervisors take
 
 
@@ -48,6 +49,10 @@ def _number(value: float) -> str:
     return f"the number {value}" if not isinstance(value, int) or abs(value) < 10**20 else "a number beyond 64 bits"
 
 
+class _Enough(Exception):
+    """There are more problems than anyone would read."""
+
+
 class Reader:
     """Reads one file."""
 
@@ -58,15 +63,22 @@ class Reader:
         self.file = file
         self.problems: list[Problem] = []
 
-    def read(self, document: dict[str, Any]) -> Values:
-        """All options of a file."""
+    def read(self, document: dict[str, Any], judge: "Callable[[Values, Reader], None] | None" = None) -> Values:
+        """All options of a file, which *judge* looks at as a whole in the end."""
         values: Values = {}
-        self._table(TREES[self.scope], document, (), "", values, inside=False)
+        try:
+            self._table(TREES[self.scope], document, (), "", values, inside=False)
+            if judge is not None:
+                judge(values, self)
+        except _Enough:
+            self.problems.append(Problem(self.file, (), f"{PROBLEMS_MAX} mistakes: the rest of the file was not looked at"))
         return values
 
     def fault(self, key: Key, message: str, *, of_key: bool = False) -> Any:
         """Note a problem; the value of the option is unset."""
         self.problems.append(Problem(self.file, key, message, of_key))
+        if len(self.problems) == PROBLEMS_MAX:
+            raise _Enough
         return UNSET
 
     def faulty(self, *key: str) -> bool:
@@ -186,15 +198,17 @@ class Reader:
             hint = f": write [{shown(value)}]" if isinstance(value, str) else ""
             return self.fault(key, f"expected a list of texts, found {found(value)}{hint}")
         items: list[str] = []
+        seen: set[str] = set()
         for index, item in enumerate(value):
             if not isinstance(item, str):
                 self.fault((*key, index), f"expected text in quotes, found {found(item)}")
             elif option.syntax and (expected := option.syntax(item)):
                 self.fault((*key, index), f"expected {expected}, found {shown(item)}")
-            elif option.unique and item in items:
+            elif option.unique and item in seen:
                 self.fault((*key, index), f"{shown(item)} stands in this list twice: remove one")
             else:
                 items.append(item)
+                seen.add(item)
                 continue
             items.append("")  # for the rules between VMs, which go by the index of what is right
         return tuple(items)
@@ -203,17 +217,19 @@ class Reader:
         if not isinstance(value, dict):
             return self.fault(key, f"expected a table, found {found(value)}")
         count = len(self.problems)
-        self._json(value, key)
+        self._json(value, key, 0)
         return value if len(self.problems) == count else UNSET
 
-    def _json(self, value: Any, key: Key) -> None:
+    def _json(self, value: Any, key: Key, depth: int) -> None:
         """Note what JSON has no form for."""
-        if isinstance(value, dict):
+        if depth > _DEPTH_MAX:
+            self.fault(key, f"expected at most {_DEPTH_MAX} tables and lists in each other")
+        elif isinstance(value, dict):
             for name, item in value.items():
-                self._json(item, (*key, name))
+                self._json(item, (*key, name), depth + 1)
         elif isinstance(value, list):
             for index, item in enumerate(value):
-                self._json(item, (*key, index))
+                self._json(item, (*key, index), depth + 1)
         elif isinstance(value, float):
             if value != value or value in (float("inf"), float("-inf")):
                 self.fault(key, "expected a finite number: JSON has no other")
