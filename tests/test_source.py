@@ -109,10 +109,27 @@ def test_a_directory_that_is_none(tmp_path: Path) -> None:
     assert [problem.message for problem in config.problems] == [fault.fault]
 
 
+@pytest.mark.parametrize("name", [b"a\nb", b"\xff", b"a\x1b[1m"])
+def test_a_path_that_no_unit_can_name(tmp_path: Path, name: bytes) -> None:
+    directory = tmp_path / os.fsdecode(name)
+    directory.mkdir()
+    for file in ("host.toml", "a.toml"):
+        (directory / file).write_text("")
+    (tmp_path / os.fsdecode(name + b".toml")).write_text("")
+    found = find([directory, tmp_path])
+    config = check.load(found, "")
+    assert (config.vms, config.broken) == ((), ())
+    assert len(config.problems) == len(found) == 3
+    assert all("a unit can't name this file" in problem.message for problem in config.problems)
+    assert all(problems.render(problem).isprintable() for problem in config.problems)
+
+
 def test_directories() -> None:
     assert source.directories() == ("/etc/vmsilo.d", "/run/vmsilo.d", "/usr/lib/vmsilo.d")
     assert source.directories("/root/") == ("/root/etc/vmsilo.d", "/root/run/vmsilo.d", "/root/usr/lib/vmsilo.d")
     assert source.directories(environment="/a::/b") == ("/a", "/b")
+    assert source.directories("b", "a:/c") == (f"{os.getcwd()}/a", "/c")
+    assert source.directories("b")[0] == f"{os.getcwd()}/b/etc/vmsilo.d"
 
 
 def test_passwd(tmp_path: Path) -> None:

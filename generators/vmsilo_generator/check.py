@@ -22,7 +22,7 @@ def load(files: Sequence[ConfigFile], passwd: str) -> Config:
         if file.name == names.HOST_STEM:
             host = _host(file, passwd, problems)
         elif file.fault and not file.name:
-            problems.append(Problem(file.path, (), file.fault))  # a directory
+            problems.append(Problem(file.path, (), file.fault))
         elif expected := syntax.file_stem(file.name):
             problems.append(Problem(file.path, (), f"a VM can't be called {shown(file.name)}: expected {expected}"))
         else:

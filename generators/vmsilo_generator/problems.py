@@ -53,7 +53,9 @@ def dotted(key: tuple[str | int, ...]) -> str:
 
 def headline(problem: Problem) -> str:
     """File, place, key and message on one line."""
-    place = f"{problem.file}:{problem.line}:{problem.column}" if problem.line else problem.file
+    place = _printable(problem.file)
+    if problem.line:
+        place += f":{problem.line}:{problem.column}"
     key = dotted(problem.key)
     return f"{place}: {key}: {problem.message}" if key else f"{place}: {problem.message}"
 

@@ -71,7 +71,8 @@ class Reader:
             if judge is not None:
                 judge(values, self)
         except _Enough:
-            self.problems.append(Problem(self.file, (), f"{PROBLEMS_MAX} mistakes: the rest of the file was not looked at"))
+            message = f"{PROBLEMS_MAX} mistakes: the rest of the file was not looked at"
+            self.problems.append(Problem(self.file, (), message))
         return values
 
     def fault(self, key: Key, message: str, *, of_key: bool = False) -> Any:

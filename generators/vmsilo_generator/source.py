@@ -18,7 +18,7 @@ SIZE_MAX = 1 << 20
 
 
 class ConfigFile(NamedTuple):
-    """One file: its stem, where it is, and its text or why there is none."""
+    """One file: its stem ("": it has none that counts), where it is, and its text or why there is none."""
 
     name: str
     path: str
@@ -32,10 +32,13 @@ def directories(root: str = "", environment: str = "") -> tuple[str, ...]:
     """The directories to look into, the first one foremost.
 
     *root* goes before the three of the system; *environment* is the value of VMSILO_CONFIG_DIRS and replaces them.
+    They are absolute, as units name the files in them.
     """
     if environment:
-        return tuple(entry for entry in environment.split(":") if entry)
-    return tuple(root.rstrip("/") + entry for entry in CONFIG_DIRECTORIES)
+        found = [entry for entry in environment.split(":") if entry]
+    else:
+        found = [root.rstrip("/") + entry for entry in CONFIG_DIRECTORIES]
+    return tuple(entry if entry[0] == "/" else f"{os.getcwd()}/{entry}" for entry in found)
 
 
 def find(dirs: tuple[str, ...] | list[str]) -> list[ConfigFile]:
@@ -59,6 +62,8 @@ def find(dirs: tuple[str, ...] | list[str]) -> list[ConfigFile]:
 
 def read(path: str) -> ConfigFile | None:
     """The file at *path*; None where it is a link to /dev/null."""
+    if not path.isprintable():
+        return ConfigFile("", path, "", "a unit can't name this file: expected a path of printable UTF-8")
     name = path.rpartition("/")[2].removesuffix(CONFIG_SUFFIX)
     try:
         # Without O_NONBLOCK a FIFO of that name would hang the boot.
