@@ -384,6 +384,7 @@ def test_other_directories(host: Host, tmp_path: Path) -> None:
         ["--check", "--list"],
         ["--list", "x"],
         ["--root"],
+        ["--root", "/nonexistent", "--check"],
         ["-v", "a"],
     ],
 )
@@ -416,6 +417,23 @@ def test_output_that_nobody_reads(host: Host) -> None:
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_output_that_there_is_no_room_for(host: Host) -> None:
+    host.write(host='user = "david"', work="")
+    for target in ("/dev/full", "&-"):
+        line = f'exec "$0" --root="$1" --dry-run >{target}'
+        done = subprocess.run(["/bin/sh", "-c", line, GENERATOR, host.root], capture_output=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr.startswith(b"vmsilo-generator: can't print: ")
+        assert done.stderr.count(b"\n") == 1
+
+
+def test_writes_without_standard_streams(host: Host) -> None:
+    host.write(host='user = "david"', work="")
+    line = 'exec "$0" --root="$1" "$2" <&- >&- 2>&-'
+    assert subprocess.run(["/bin/sh", "-c", line, GENERATOR, host.root, host.out[0]], check=False).returncode == 0
+    assert (host.out[0] / "vmsilo-work.socket").exists()
 
 
 # Messages.

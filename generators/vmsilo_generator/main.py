@@ -17,10 +17,7 @@ def start() -> int:
     that all takes. It is little, and all of it is needed until it is written.
     """
     gc.disable()
-    status = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    posix._exit(status)
+    posix._exit(main())  # nothing that is printed is held back
 
 
 def main() -> int:
@@ -35,9 +32,9 @@ def main() -> int:
 def nothing_configured() -> bool:
     """Whether no configuration directory has a file that could be meant for us, or is in a state to be reported."""
     variable = posix.environ.get(CONFIG_DIRECTORIES_VARIABLE.encode(), b"").decode(errors="surrogateescape")
-    for directory in variable.split(":") if variable else CONFIG_DIRECTORIES:
+    for directory in filter(None, variable.split(":")) if variable else CONFIG_DIRECTORIES:
         try:
-            if any(name.endswith(CONFIG_SUFFIX) for name in posix.listdir(directory or ".")):
+            if any(name.endswith(CONFIG_SUFFIX) for name in posix.listdir(directory)):
                 return False
         except FileNotFoundError:
             continue

@@ -1,7 +1,6 @@
 """What the generator does, in each of its modes."""
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,7 +8,7 @@ import vmsilo
 from vmsilo import names, paths, plan
 from vmsilo.failure import EX_SOFTWARE, EX_USAGE
 from vmsilo_generator import across, check, output, roles, source
-from vmsilo_generator.log import PROGRAM, Log, run_by_systemd
+from vmsilo_generator.log import PROGRAM, Log, run_by_systemd, write_error
 from vmsilo_generator.machine import Machine, Refusal
 from vmsilo_generator.model import Broken, Problem
 from vmsilo_generator.resolve import cid_problems, host_plan, resolve
@@ -65,14 +64,12 @@ def perform(arguments: Sequence[str]) -> int:
     try:
         call = parse(arguments)
     except Usage as error:
-        sys.stderr.write(f"{PROGRAM}: {error}\n{USAGE}")
+        write_error(f"{PROGRAM}: {error}\n{USAGE.rstrip()}")
         return EX_USAGE
     if call.mode == "--help":
-        say(USAGE)
-        return 0
+        return say(USAGE)
     if call.mode == "--version":
-        say(f"{PROGRAM} {vmsilo.__version__}\n")
-        return 0
+        return say(f"{PROGRAM} {vmsilo.__version__}\n")
     dirs = source.directories(call.root, os.environ.get(paths.CONFIG_DIRECTORIES_VARIABLE, ""))
     files = source.find(dirs)
     if call.mode == "--check":
@@ -80,23 +77,28 @@ def perform(arguments: Sequence[str]) -> int:
     made = make(files, source.passwd(call.root), kvm_group=has_group(call.root, KVM_GROUP))
     if call.mode == "write":
         return write(made, call.operands[0])
+    report = made.problems
+    status = 0
     if call.mode == "--check":
-        report = of_files(made.problems, call.operands)
+        report = of_files(report, call.operands)
     else:
-        report = made.problems
-        say(dry_run(made.entries) if call.mode == "--dry-run" else listing(made.machines))
+        status = say(dry_run(made.entries) if call.mode == "--dry-run" else listing(made.machines))
     tell(report, Log(by_systemd=False))
-    return 1 if report else 0
+    return 1 if report else status
 
 
-def say(text: str) -> None:
-    """Print, whatever the locale."""
+def say(text: str) -> int:
+    """Print, whatever the locale, and return the exit status."""
+    data = text.encode(errors="backslashreplace")
     try:
-        sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
-        sys.stdout.flush()
+        while data:
+            data = data[os.write(1, data) :]
     except BrokenPipeError:
-        # Whoever read has seen enough. At exit the interpreter would flush once more, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        pass  # whoever read has seen enough
+    except OSError as error:
+        write_error(f"{PROGRAM}: can't print: {error.strerror}")
+        return 1
+    return 0
 
 
 def parse(arguments: Sequence[str]) -> Call:
@@ -123,6 +125,8 @@ def parse(arguments: Sequence[str]) -> Call:
             raise Usage(f"there is no option {argument}")
         else:
             operands.append(argument)
+    if root and not os.path.isdir(root):
+        raise Usage(f"--root: there is no directory {root}")
     if not mode and len(operands) not in (1, 3):
         raise Usage("expected one directory to write to, or three")
     if mode not in ("", "--check") and operands:
