@@ -41,9 +41,13 @@ class Rig:
         self.agents: list[subprocess.Popen[bytes]] = []
         self.hybrid = directory / "guest.socket"
         self.serve_guest = self._agent  # a test may be the guest itself
+        self.serve_client = self._connector  # or systemd
         command = directory / self.vm / "command.socket"
         command.parent.mkdir()
-        self._listeners = [self._listen(self.hybrid, self._guest), self._listen(command, self._connector)]
+        self._listeners = [
+            self._listen(self.hybrid, self._guest),
+            self._listen(command, lambda client: self.serve_client(client)),
+        ]
         self.script = directory / "vm-run"
         self.script.write_text(_VM_RUN.format(path=list(CODE_PATH), run=str(directory)))
 
