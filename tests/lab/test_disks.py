@@ -61,7 +61,7 @@ def test_a_root_disk_of_its_own_remembers(lab: Host) -> None:
     rm -r /run/keeper
     """
     lab.run("sh", "-ec", script, input=files)
-    with lab.configured({vm: config.vm(rootDisk=disk)}):
+    with lab.configured({vm: config.vm(rootDisk=disk, rootDiskReadonly=False)}):
         lab.vm_run("--user", "root", vm, "echo remembered >/etc/memory; sync")
         lab.run("vm-stop", vm, user=USER)
         assert lab.vm_run(vm, "cat /etc/memory").out == "remembered\n"
