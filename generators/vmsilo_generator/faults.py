@@ -1,9 +1,14 @@
 """Text that isn't TOML: what tomllib says about it, in words that tell a user what to write instead."""
 
+import re
+
 from vmsilo_generator import where
 from vmsilo_generator.model import Problem
 from vmsilo_generator.problems import dotted
 from vmsilo_generator.reader import shown
+
+_CONTROL = "a control character can't stand here: remove it"
+_NO_DATE = "there is no such date or time; text needs quotes"
 
 # tomllib's messages by their beginning; {found} is what stands at the place.
 _ADVICE = (
@@ -14,7 +19,7 @@ _ADVICE = (
     ("Illegal character '\\n'", 'expected a closing quote on this line; text of several lines stands in """'),
     ("Found invalid character '\\n'", "expected a closing quote on this line; text of several lines stands in '''"),
     ("Illegal character", "a control character can't stand here: write it as an escape, like \\u001b"),
-    ("Found invalid character", "a control character can't stand here: remove it"),
+    ("Found invalid character", _CONTROL),
     ("Expected '\"'", "this text has no closing quote"),
     ("Expected \"'", "this text has no closing quote"),
     ("Unescaped '\\'", "a backslash begins an escape: write \\\\, or put the text in single quotes"),
@@ -26,9 +31,14 @@ _ADVICE = (
     ("Unclosed inline table", 'expected "," or "}}" in this one-line table, found {found}'),
     ("Expected ']' at the end", 'expected "]" behind the table\'s name, found {found}'),
     ("Expected ']]' at the end", 'expected "]]" behind the table\'s name, found {found}'),
-    ("Invalid date", "there is no such date or time; text needs quotes"),
+    ("Invalid date", _NO_DATE),
 )
 _TEXT = ": text needs quotes, and numbers have no unit"
+
+# Dates and numbers.
+_OF_VALUES = frozenset("0123456789_-+:.TZtz")
+_DATE = re.compile(r"\d{4}-|\d\d:")
+_LEADING_ZEROS = re.compile(r"([+-]?)0[0_]*([1-9][\d_]*)")
 
 # The messages of a key that is already taken.
 _TWICE = ("Cannot overwrite", "Cannot declare", "Cannot mutate", "Cannot redefine", "Duplicate inline table key")
@@ -45,8 +55,28 @@ def problem(file: str, text: str, error: Exception) -> Problem:
         return Problem(file, (), "this number has too many digits", line=at.line, column=at.column)
     if words.startswith(_TWICE):
         return _taken(file, text, offset)
+    advice = _advice(words, text, offset)
+    if words.startswith(("Expected newline", "Unclosed")):
+        start, whole = _cut_short(text, offset)
+        if whole:
+            offset, advice = start, whole
     at = where.place(text, _caret(text, offset))
-    return Problem(file, (), _advice(words, text, offset), line=at.line, column=at.column)
+    return Problem(file, (), advice, line=at.line, column=at.column)
+
+
+def _cut_short(text: str, offset: int) -> tuple[int, str]:
+    """Where the value before *offset* begins and what is wrong with all of it, if it was to be a date or a number."""
+    start = end = offset
+    while start and text[start - 1] in _OF_VALUES:
+        start -= 1
+    while end < len(text) and text[end] in _OF_VALUES:
+        end += 1
+    word = text[start:end]
+    if _DATE.match(word):
+        return start, _NO_DATE
+    if number := _LEADING_ZEROS.fullmatch(word):
+        return start, f"a number can't begin with a zero: write {number[1]}{number[2]}"
+    return offset, ""
 
 
 def _caret(text: str, offset: int) -> int:
@@ -68,6 +98,10 @@ def _offset(text: str, coordinates: str) -> int:
 def _advice(words: str, text: str, offset: int) -> str:
     if offset == 0 and text.startswith("\ufeff"):
         return "the file begins with a byte order mark: save it without"
+    if not words.startswith("Illegal") and "" < text[offset : offset + 1] < " " and text[offset] not in "\t\n":
+        return _CONTROL
+    if words.startswith("Invalid initial character") and _found(text, offset) == '"}"':
+        return "a one-line table has no comma behind its last value: remove it"
     for beginning, advice in _ADVICE:
         if words.startswith(beginning):
             return advice.format(found=_found(text, offset), text=_hint(text, offset))
