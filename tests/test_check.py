@@ -39,10 +39,10 @@ def test_nothing_at_all() -> None:
 def test_defaults() -> None:
     assert vm("") == Vm(
         name="a", file="/etc/vmsilo.d/a.toml", hypervisor=Hypervisor.CLOUD_HYPERVISOR, image="debian", memory=1024,
-        cpus=2, kernel=None, initramfs=None, root_disk=None, root_disk_readonly=True, overlay_type="raw",
-        overlay_size=10 << 30, kernel_params=(), depends_on=(), auto_start=False, cid=None, start_timeout=120,
-        stop_timeout=30, log_level="info", extra_args=(), extra_run_args=(), extra_config={}, seccomp_log=False,
-        sandbox=True, machine="q35",
+        cpus=2, kernel=None, initramfs=None, root_disk=None, overlay_type="raw", overlay_size=10 << 30,
+        kernel_params=(), depends_on=(), auto_start=False, cid=None, start_timeout=120, stop_timeout=30,
+        log_level="info", extra_args=(), extra_run_args=(), extra_config={}, seccomp_log=False, sandbox=True,
+        machine="q35",
     )  # fmt: skip
 
 
@@ -75,8 +75,8 @@ extraConfig = { memory = { mergeable = true }, list = [1, 2.5, "x", { y = false 
     assert config.vms[0] == Vm(
         name="a", file="/etc/vmsilo.d/a.toml", hypervisor=Hypervisor.CLOUD_HYPERVISOR, image="/srv/image",
         memory=4096, cpus=4, kernel="/boot/vmlinux", initramfs="/boot/initrd",
-        root_disk=Disk("/srv/root.img", readonly=True), root_disk_readonly=True, overlay_type="raw",
-        overlay_size=1_000_000_000, kernel_params=("quiet", 'a="b c"'), depends_on=("b",), auto_start=True, cid=70077,
+        root_disk=Disk("/srv/root.img", readonly=True), overlay_type="raw", overlay_size=1_000_000_000,
+        kernel_params=("quiet", 'a="b c"'), depends_on=("b",), auto_start=True, cid=70077,
         start_timeout=7, stop_timeout=8, log_level="debug", extra_args=("-v", "a b\n"), extra_run_args=(),
         extra_config={"memory": {"mergeable": True}, "list": [1, 2.5, "x", {"y": False}]}, seccomp_log=True,
         sandbox=False, machine="q35",
@@ -95,19 +95,25 @@ def test_crosvm() -> None:
 
 
 def test_qemu() -> None:
-    one = vm('hypervisor = "qemu"\nqemu = { machine = "microvm", disableSandbox = true }')
-    assert (one.machine, one.sandbox) == ("microvm", False)
+    one = vm('hypervisor = "qemu"\nqemu = { machine = "q35,accel=tcg", disableSandbox = true }')
+    assert (one.machine, one.sandbox) == ("q35,accel=tcg", False)
 
 
 def test_root_disk_as_a_table() -> None:
     text = (
         'rootDiskReadonly = false\n[rootDisk]\npath = "/dev/vg/a"\nformat = "qcow2"\ndirect = true\nsparse = true\n'
     )
-    one = vm(text + 'block-size = 4096\nid = "root"\n')
+    one = vm('hypervisor = "crosvm"\n' + text + 'block-size = 4096\nid = "root"\n')
     assert one.root_disk == Disk(
         "/dev/vg/a", "qcow2", readonly=False, direct=True, sparse=True, block_size=4096, id="root"
     )
-    assert not one.root_disk_readonly
+
+
+def test_discards_reach_a_root_disk_that_is_writable() -> None:
+    path = 'rootDisk.path = "/srv/a"\n'
+    assert vm(path).root_disk == Disk("/srv/a", readonly=True, sparse=False)
+    assert vm(path + "rootDiskReadonly = false").root_disk == Disk("/srv/a", sparse=True)
+    assert vm(path + "rootDiskReadonly = false\nrootDisk.sparse = false").root_disk == Disk("/srv/a")
 
 
 def test_tables_however_written_are_the_same() -> None:

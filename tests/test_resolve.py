@@ -24,7 +24,6 @@ def a_vm(name: str = "work", **given: Any) -> Vm:
         kernel=None,
         initramfs=None,
         root_disk=None,
-        root_disk_readonly=True,
         overlay_type="raw",
         overlay_size=10 << 30,
         kernel_params=(),
@@ -103,10 +102,11 @@ def test_where_the_guests_ports_are() -> None:
 
 def test_a_writable_root_needs_no_overlay() -> None:
     disk = Disk("/srv/root.img")
-    writable = make_plan(a_vm(root_disk=disk, root_disk_readonly=False))
+    writable = make_plan(a_vm(root_disk=disk))
     assert (writable.root, writable.overlay) == (disk, Overlay("none", 0))
+    disk = disk._replace(readonly=True)
     readonly = make_plan(a_vm(root_disk=disk, overlay_type="tmpfs", overlay_size=0))
-    assert (readonly.root, readonly.overlay) == (disk._replace(readonly=True), Overlay("tmpfs", 0))
+    assert (readonly.root, readonly.overlay) == (disk, Overlay("tmpfs", 0))
     assert make_plan(a_vm()).root is None
 
 

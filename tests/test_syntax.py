@@ -28,14 +28,14 @@ Rule = Callable[[str], str]
 # Rule, texts it takes, texts it doesn't. A column of good and one of bad, whatever their length.
 # ruff: noqa: E501
 GOOD_AND_BAD: list[tuple[Rule, list[str], list[str]]] = [
-    (syntax.path, ["/", "/a", "/a//b/", "/a b", "/ü", "/..a"], ["", "a", "~/a", "/a/..", "/./a", "/a\n", "/a\0", "/" + "a" * 256]),
+    (syntax.path, ["/", "/a", "/a/b/", "/a b", "/ü", "/..a"], ["", "a", "~/a", "//a", "/a//b", "/a/..", "/./a", "/a\n", "/a\0", "/" + "a" * 256]),
     (syntax.image, ["debian", "debian-12.5_x", "/srv/image"], ["", ".", "..", "a/b", "../a", "-a", "a b", "ü"]),
     (syntax.user, ["david", "_x", "a-1"], ["", "David", "1a", "a" * 32, "a b", "root:"]),
     (syntax.netvm, ["host", "sys-net"], ["Host", "", "images"]),
-    (syntax.machine, ["q35", "pc-q35-7.2", "microvm"], ["", "q35,hpet=off", "a b"]),
-    (syntax.kernel_parameter, ["quiet", "a=b", 'a="b c"', "a=ü", 'a="b c"d'], ["", "a b", 'a="b', "a\n", "a\tb", 'a "b"']),
+    (syntax.machine, ["q35", "pc-q35-7.2", "pc-q35-noble", "q35,accel=tcg", "q35,a=b=c,d=e,,f"], ["", "pc", "microvm", "none", "Q35", "q35 ", "pc-q35-", "pc-q35-7 2", "q35,", "q35,hpet", "q35,=off", "q35,a=\n", "q35,,a=b"]),
+    (syntax.kernel_parameter, ["quiet", "a=b", 'a="b c"', "a=ü", 'a="b c"d'], ["", "a b", 'a="b', "a\n", "a\tb", 'a "b"', "vmsilo.overlay=none", '"vmsilo.overlay=none"']),
     (syntax.argument, ["", "a\n", "\x1b", "ü $%;\\\"'"], ["\0", "a" * 131072]),
-    (syntax.disk_id, ["data", "a" * 20], ["", "a" * 21, "a b", "a,b"]),
+    (syntax.disk_id, ["data", "a" * 20], ["", "a" * 21, "a b", "a,b", "vmsilo-root"]),
     (syntax.tag, ["data", "a.b-c_d"], ["", "-a", ".a", "a/b", "a b", "a" * 37]),
     (syntax.interface_name, ["wan", "br0", "vm-1.5"], ["", "a" * 16, "12", ".", "a/b", "all", "lo", "a b", "ü"]),
     (syntax.mac, ["52:54:00:12:34:56", "02:AB:cd:00:00:00"], ["", "52:54:00:12:34", "53:54:00:12:34:56", "5254:00", "0:0:0:0:0:0", "00:00:00:00:00:00"]),

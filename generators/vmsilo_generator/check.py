@@ -9,7 +9,7 @@ from vmsilo.plan import Disk
 from vmsilo_generator import across, syntax
 from vmsilo_generator.model import Config, Host, Hypervisor, Problem, Vm
 from vmsilo_generator.options import DEFAULTS, HYPERVISOR_TABLES, UNSET, Scope
-from vmsilo_generator.reader import Reader, Values, shown
+from vmsilo_generator.reader import Key, Reader, Values, shown
 from vmsilo_generator.source import ConfigFile
 
 
@@ -98,7 +98,7 @@ def _build(file: ConfigFile, values: Values) -> Vm:
         return None if value is UNSET else value
 
     hypervisor = values["hypervisor"]
-    readonly = values["rootDiskReadonly"]
+    root = values["rootDisk"]
     return Vm(
         name=file.name,
         file=file.path,
@@ -108,8 +108,7 @@ def _build(file: ConfigFile, values: Values) -> Vm:
         cpus=values["cpus"],
         kernel=optional("kernel"),
         initramfs=optional("initramfs"),
-        root_disk=_disk(values["rootDisk"], readonly=readonly) if values["rootDisk"] is not UNSET else None,
-        root_disk_readonly=readonly,
+        root_disk=_disk(root, readonly=values["rootDiskReadonly"]) if root is not UNSET else None,
         overlay_type=values["rootOverlay.type"],
         overlay_size=syntax.size_bytes(values["rootOverlay.size"]) or 0,
         kernel_params=values["kernelParams"],
@@ -134,7 +133,7 @@ def _disk(values: Values, *, readonly: bool) -> Disk:
         format=values.get("format", DEFAULTS["rootDisk.format"]),
         readonly=readonly,
         direct=values.get("direct", DEFAULTS["rootDisk.direct"]),
-        sparse=values.get("sparse", DEFAULTS["rootDisk.sparse"]),
+        sparse=values.get("sparse", DEFAULTS["rootDisk.sparse"]) and not readonly,
         block_size=values.get("block-size", 0),
         id=values.get("id", ""),
     )
@@ -156,7 +155,7 @@ def _judge(values: Values, reader: Reader) -> None:
             _judge_share(share, ("sharedDirectories", tag), reader)
     for path in ("additionalDisks", "pciDevices", "usbDevices"):
         if values.get(path):
-            _judge_devices(path, values[path], reader)
+            _judge_devices(path, values, reader)
 
 
 def _judge_hypervisor(values: Values, reader: Reader) -> None:
@@ -184,14 +183,22 @@ def _judge_root(values: Values, reader: Reader) -> None:
     elif values.get("rootOverlay.type") == "tmpfs" and "rootOverlay.size" in values:
         message = 'has no effect with rootOverlay.type = "tmpfs", whose limit is the guest\'s memory: remove it'
         reader.fault(("rootOverlay", "size"), message, of_key=True)
-    if isinstance(values.get("rootDisk"), dict):
-        _judge_block_size(values["rootDisk"], ("rootDisk",), reader)
+    if disk := values.get("rootDisk"):
+        _judge_block_size(disk, ("rootDisk",), values, reader)
+        if readonly and disk.get("sparse"):
+            message = "has no effect on a disk that is read-only: remove it, or set rootDiskReadonly = false"
+            reader.fault(("rootDisk", "sparse"), message, of_key=True)
 
 
-def _judge_block_size(disk: Values, key: tuple[str | int, ...], reader: Reader) -> None:
-    size = disk.get("block-size", 0)
+def _judge_block_size(disk: Values, key: Key, values: Values, reader: Reader) -> None:
+    if "block-size" not in disk:
+        return
+    size = disk["block-size"]
     if size & (size - 1):
         reader.fault((*key, "block-size"), f"expected a power of two, like 4096, found {size}")
+    elif values.get("hypervisor", DEFAULTS["hypervisor"]) == "cloud-hypervisor" and not reader.faulty("hypervisor"):
+        message = "cloud-hypervisor has no such setting: remove it, or set another hypervisor"
+        reader.fault((*key, "block-size"), message, of_key=True)
 
 
 def _judge_kernel_params(values: Values, reader: Reader) -> None:
@@ -219,7 +226,7 @@ def _judge_network(values: Values, reader: Reader) -> None:
             reader.fault(("network", "interfaces", name, "tap", "bridge"), message, of_key=True)
 
 
-def _judge_share(share: Values, key: tuple[str | int, ...], reader: Reader) -> None:
+def _judge_share(share: Values, key: Key, reader: Reader) -> None:
     if not share.get("posixAcl", True):
         return
     for name in ("translateUid", "translateGid"):
@@ -242,14 +249,14 @@ _IDENTITIES = {
 }
 
 
-def _judge_devices(path: str, devices: tuple[Any, ...], reader: Reader) -> None:
+def _judge_devices(path: str, values: Values, reader: Reader) -> None:
     identity = _IDENTITIES[path]
     seen: dict[tuple[str, ...], int] = {}
-    for index, device in enumerate(devices):
+    for index, device in enumerate(values[path]):
         if device is UNSET:
             continue
         if path == "additionalDisks":
-            _judge_block_size(device, (path, index), reader)
+            _judge_block_size(device, (path, index), values, reader)
         if identity.needed and identity.keys[0] not in device:
             continue
         same = tuple(str(device.get(key, "")).lower().removeprefix("0000:") for key in identity.keys)

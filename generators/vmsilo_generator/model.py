@@ -33,7 +33,6 @@ class Vm(NamedTuple):
     kernel: str | None
     initramfs: str | None
     root_disk: Disk | None
-    root_disk_readonly: bool
     overlay_type: str  # raw | tmpfs
     overlay_size: int  # bytes
     kernel_params: tuple[str, ...]

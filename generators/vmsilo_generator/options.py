@@ -183,13 +183,14 @@ OPTIONS: tuple[Option, ...] = (
            "Its format. It is never guessed, since a guest can write what would be guessed from.",
            choices=("raw", "qcow2"), ours=True),
     Option(_VM, "rootDisk.direct", Kind.BOOL, False, "Go past the host's page cache (O_DIRECT)."),
-    Option(_VM, "rootDisk.sparse", Kind.BOOL, False, "Pass discards on, so that freed blocks are freed on the host."),
+    Option(_VM, "rootDisk.sparse", Kind.BOOL, True,
+           "Pass discards on, so that freed blocks are freed on the host; only with rootDiskReadonly = false."),
     Option(_VM, "rootDisk.block-size", Kind.INT, UNSET,
-           "The block size that the guest sees, a power of two; unset: the hypervisor's own.",
-           low=512, high=65536, unit="bytes"),
+           "The block size that the guest sees, a power of two; unset: the hypervisor's own. Not with"
+           " cloud-hypervisor, which has no such setting.", low=512, high=65536, unit="bytes"),
     Option(_VM, "rootDisk.id", Kind.TEXT, UNSET,
-           "A name for the disk. The guest finds the root disk by the serial number vmsilo-root, whatever stands"
-           " here.", syntax=syntax.disk_id),
+           "The serial number that the guest sees; unset: vmsilo-root. A guest that finds no disk of that name takes"
+           " its first one for the root.", syntax=syntax.disk_id),
     Option(_VM, "rootDiskReadonly", Kind.BOOL, True,
            "Whether the root disk is read-only, with a writable layer over it that is thrown away; needs rootDisk to"
            " be false."),
@@ -207,7 +208,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(_VM, "additionalDisks[].ro", Kind.BOOL, False, "Read-only.", status=_PENDING),
     Option(_VM, "additionalDisks[].sparse", Kind.BOOL, True, "Pass discards on.", status=_PENDING),
     Option(_VM, "additionalDisks[].block-size", Kind.INT, UNSET,
-           "The block size that the guest sees, a power of two.", low=512, high=65536, unit="bytes", status=_PENDING),
+           "The block size that the guest sees, a power of two; not with cloud-hypervisor.",
+           low=512, high=65536, unit="bytes", status=_PENDING),
     Option(_VM, "additionalDisks[].id", Kind.TEXT, UNSET,
            "The serial number by which the guest finds it, under /dev/disk/by-id.",
            syntax=syntax.disk_id, status=_PENDING),
@@ -369,7 +371,8 @@ OPTIONS: tuple[Option, ...] = (
            "Any other key is handed to the hypervisor along with the device.", syntax=syntax.tag, status=_PENDING),
 
     # Hypervisors.
-    Option(_VM, "cloud-hypervisor.logLevel", Kind.CHOICE, "info", "How much it logs.", choices=LOG_LEVELS),
+    Option(_VM, "cloud-hypervisor.logLevel", Kind.CHOICE, "info",
+           "How much it logs: warnings at least, also with \"error\".", choices=LOG_LEVELS),
     Option(_VM, "cloud-hypervisor.hugepages", Kind.BOOL, False,
            "Take the VM's memory from huge pages, which must have been reserved (vm.nr_hugepages).",
            status=_PENDING, until=False),
@@ -384,9 +387,12 @@ OPTIONS: tuple[Option, ...] = (
     Option(_VM, "crosvm.logLevel", Kind.CHOICE, "info", "How much it logs.", choices=LOG_LEVELS),
     Option(_VM, "crosvm.extraArgs", Kind.TEXTS, (), "More arguments before \"run\".", syntax=syntax.argument),
     Option(_VM, "crosvm.extraRunArgs", Kind.TEXTS, (), "More arguments behind \"run\".", syntax=syntax.argument),
-    Option(_VM, "qemu.machine", Kind.TEXT, "q35", "The type of machine (-machine).",
-           syntax=syntax.machine, ours=True),
-    Option(_VM, "qemu.logLevel", Kind.CHOICE, "info", "How much it logs.", choices=LOG_LEVELS, ours=True),
+    Option(_VM, "qemu.machine", Kind.TEXT, "q35",
+           "The machine (-machine): q35 or a version of it, like \"pc-q35-7.2\", and properties, like"
+           " \"q35,accel=tcg\", which does without KVM even where it is.", syntax=syntax.machine, ours=True),
+    Option(_VM, "qemu.logLevel", Kind.CHOICE, "info",
+           "What it logs beyond its messages, which are always there: with \"debug\" what the guest does wrong, with"
+           " \"trace\" more.", choices=LOG_LEVELS, ours=True),
     Option(_VM, "qemu.disableSandbox", Kind.BOOL, False,
            "Run it without its system call filter (-sandbox) and the walls of its unit, to look for a fault.",
            ours=True),

@@ -50,15 +50,14 @@ def host_plan(host: Host) -> plan.HostPlan:
 def make_plan(vm: Vm) -> plan.Plan:
     by_hypervisor = needs(vm.hypervisor).vsock_by_hypervisor
     hybrid = by_hypervisor or needs(vm.hypervisor).vsock_by_backend
-    root = vm.root_disk._replace(readonly=vm.root_disk_readonly) if vm.root_disk is not None else None
-    writable = root is not None and not root.readonly
+    writable = vm.root_disk is not None and not vm.root_disk.readonly
     return plan.Plan(
         vm=vm.name,
         hypervisor=str(vm.hypervisor),
         image=vm.image if vm.image.startswith("/") else f"{paths.IMAGES}/{vm.image}",
         kernel=vm.kernel or "",
         initramfs=vm.initramfs or "",
-        root=root,
+        root=vm.root_disk,
         overlay=plan.Overlay("none", 0) if writable else plan.Overlay(vm.overlay_type, vm.overlay_size),
         kernel_params=vm.kernel_params,
         memory=vm.memory,
