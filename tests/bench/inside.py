@@ -76,7 +76,7 @@ def prepare(vm: str, size: int) -> None:
         SOURCE: f"SYSTEM:head -c {size} /dev/zero",
     }
     for port, does in servers.items():
-        output([VM_RUN, "-d", vm, "socat", f"VSOCK-LISTEN:{port},fork,reuseaddr", does])
+        output([VM_RUN, "-d", vm, "socat", "-b", "65536", f"VSOCK-LISTEN:{port},fork,reuseaddr", does])
     for port in servers:
         connect(vm, port).close()
     output(ssh(vm, "true"))
