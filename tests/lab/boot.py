@@ -4,13 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from lab import cache, kvm, tree
 from lab.host import Failed, Host
+from lab.supervise import CONSOLE
 
 BOOT_PATIENCE = 300.0  # seconds; less than one, but for VMs that start with the host
 
@@ -26,7 +26,6 @@ def boot(images: Mapping[str, Path], files: Mapping[str, str], *, degraded: bool
         raise Failed("the lab makes namespaces and mounts, so it needs root (VMSILO_SKIP_LAB=1 leaves it out)")
     place = cache.directory() / "mnt"
     place.mkdir(exist_ok=True)
-    console = Path(tempfile.mkstemp(prefix="vmsilo-lab-console-")[1])
     settings = {
         "place": str(place),
         "tree": str(host_tree),
@@ -34,7 +33,6 @@ def boot(images: Mapping[str, Path], files: Mapping[str, str], *, degraded: bool
         "install": ["make", "-s", "-C", str(cache.ROOT), "install", "python=/usr/bin/python3", "prefix=/usr"],
         "files": dict(files),
         "kvm": kvm.works(host_tree, next(iter(images.values()), None)),
-        "console": str(console),
     }
     supervisor = subprocess.Popen(
         [sys.executable, "-I", str(Path(__file__).with_name("supervise.py")), json.dumps(settings)],
@@ -47,14 +45,13 @@ def boot(images: Mapping[str, Path], files: Mapping[str, str], *, degraded: bool
     first = supervisor.stdout.readline()
     if not first.startswith(b"leader "):
         said = first + supervisor.stdout.read()
-        console.unlink()
         raise Failed(f"the lab does not boot: {said.decode(errors='replace').strip()}")
-    host = Host(int(first.split()[1]), supervisor, console)
+    # The console's log is where only the supervisor sees it, so nothing has to remove it.
+    host = Host(int(first.split()[1]), supervisor, Path(f"/proc/{supervisor.pid}/root{place}/{CONSOLE}"))
     try:
         _wait_running(host, degraded=degraded)
     except BaseException:
         host.close()
-        console.unlink()
         raise
     return host
 
@@ -62,9 +59,12 @@ def boot(images: Mapping[str, Path], files: Mapping[str, str], *, degraded: bool
 def _wait_running(host: Host, *, degraded: bool) -> None:
     deadline = time.monotonic() + BOOT_PATIENCE
     state = ""
-    while time.monotonic() < deadline and host.supervisor.poll() is None:
-        answer = host.run("systemctl", "is-system-running", check=False)
-        state = answer.out.strip()
+    while time.monotonic() < deadline:
+        if host.supervisor.poll() is not None:
+            assert host.supervisor.stdout
+            printed = host.supervisor.stdout.read().decode(errors="replace")
+            raise Failed(f"the lab ended while it was booting; its console:\n{printed}")
+        state = host.run("systemctl", "is-system-running", check=False).out.strip()
         if state == "running" or (degraded and state == "degraded"):
             return
         if state in ("degraded", "maintenance"):

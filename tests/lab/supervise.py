@@ -3,7 +3,8 @@
 
     supervise.py SETTINGS        (JSON, see Settings)
 
-Prints ``leader PID`` when systemd has been started. Ends the lab when standard input ends, which it also does when
+Prints ``leader PID`` when systemd has been started; if the lab ends by itself, what its console showed last. Ends the
+lab when standard input ends, which it also does when
 the process at its other end is killed. The lab's init is killed with this process, every process of the lab with its
 init, and every mount with the last process: only the lab's control groups need removing, and those of a lab whose
 supervisor was killed are removed by the next one.
@@ -34,6 +35,7 @@ MS_PRIVATE = 0x4_0000
 PR_SET_PDEATHSIG = 1
 
 GROUP_PREFIX = "vmsilo-lab-"
+CONSOLE = "console"  # file below the lab's place: what its console printed
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -47,7 +49,6 @@ class Settings(NamedTuple):
     install: list[str]  # command that installs the project; gets DESTDIR=... as its last argument
     files: dict[str, str]  # absolute path: text; there when the lab boots
     kvm: bool
-    console: str  # file for what the lab's console prints
 
 
 def checked(result: int) -> None:
@@ -115,8 +116,9 @@ def be_init(settings: Settings, group: str, terminal: int) -> None:
     os.execve("/bin/sh", ["sh", "-eu", script], environment)
 
 
-def watch(leader: int, console: int, log_path: str) -> None:
-    """Keep the console drained until the lab ends, by itself or because our standard input did."""
+def watch(leader: int, console: int, log_path: str) -> bool:
+    """Keep the console drained until the lab ends. True if it did so by itself, and not at the end of our input."""
+    unasked = True
     ended = os.pidfd_open(leader)
     poll = select.poll()
     poll.register(0, select.POLLIN | select.POLLHUP)
@@ -131,8 +133,9 @@ def watch(leader: int, console: int, log_path: str) -> None:
                 except OSError:  # EIO: nobody has the terminal open
                     poll.unregister(console)
             if ended in ready:
-                return
+                return unasked
             if 0 in ready and not os.read(0, 4096):
+                unasked = False
                 os.kill(leader, signal.SIGKILL)
                 poll.unregister(0)
 
@@ -175,8 +178,12 @@ def main() -> int:
             os.write(terminal, f"{error!r}\n".encode())
         os._exit(1)
     print("leader", leader, flush=True)
+    log = f"{settings.place}/{CONSOLE}"
     try:
-        watch(leader, console, settings.console)
+        if watch(leader, console, log):
+            with open(log, "rb") as printed:
+                sys.stdout.buffer.write(printed.read()[-4000:])
+                sys.stdout.flush()
     finally:
         os.waitpid(leader, 0)
         remove_groups(group)
