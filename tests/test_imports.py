@@ -79,7 +79,7 @@ MAY_IMPORT = {
     "log": set(),
     "output": {"unitfile"},
     "source": {"vmsilo.paths"},
-    "resolve": {"vmsilo.paths", "vmsilo.plan", "machine", "model", "hypervisor"},
+    "resolve": {"vmsilo.paths", "vmsilo.plan", "vmsilo.ports", "machine", "model", "hypervisor"},
     "hypervisor": {"hypervisor"},
     "roles": {"vmsilo.names", "vmsilo.paths", "vmsilo.plan", "machine", "unitfile", "hypervisor", "roles"},
 }
@@ -125,7 +125,7 @@ FOUND_OURS = NOTHING_FOUND_OURS | {
         "output", "reader", "resolve", "roles", "roles.command", "roles.console", "roles.refusal", "roles.sandbox",
         "roles.slices", "roles.vm", "roles.vsock", "run", "source", "syntax", "unitfile",
     )
-} | {f"vmsilo.{name}" for name in ("failure", "names", "plan")}  # fmt: skip
+} | {f"vmsilo.{name}" for name in ("failure", "names", "plan", "ports")}  # fmt: skip
 
 # By tomllib, enum, typing and json; nothing else may come.
 FOUND_STDLIB = {

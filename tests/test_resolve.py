@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from vmsilo import ports
 from vmsilo.plan import Disk, HostPlan, Overlay, dumps, loads
+from vmsilo.ports import CID_END, CID_FIRST
 from vmsilo_generator.model import Config, Host, Hypervisor, Vm
-from vmsilo_generator.resolve import CID_END, CID_FIRST, cid, cid_problems, host_plan, make_plan, resolve
+from vmsilo_generator.resolve import cid, cid_problems, host_plan, make_plan, resolve
 
 HOST = Host(file="/etc/vmsilo.d/host.toml", user="david", uid=1000, bash_integration=True)
 

@@ -13,6 +13,11 @@ READY = 5003
 CID_MIN = 3
 CID_MAX = 0xFFFF_FFFE
 
+# Of these, ours: up to before the end, those that are pinned too. A VM's is also the host port of its ready message
+# where the kernel carries it, so it is no reserved port, nor one that something else on the host listens on.
+CID_FIRST = 65536
+CID_END = 1 << 31
+
 # The kernel lets only privileged processes bind vsock ports up to here (net/vmw_vsock/af_vsock.c,
 # LAST_RESERVED_PORT). The guest's agent takes commands from such ports only where the host's kernel carries the
 # connection, since there any local user could otherwise connect to any guest.
@@ -22,10 +27,9 @@ LAST_RESERVED = 1023
 def kernel_ready(cid: int) -> int:
     """The host port on which the VM *cid* reports ready where the host's kernel carries vsock.
 
-    There the host's ports are one space for all VMs, so each VM has its own: the number of its CID. One that would
-    be a reserved port, which can only have been pinned, is moved to where no CID is that was not pinned.
+    There the host's ports are one space for all VMs, so each VM has its own: the number of its CID.
     """
-    return cid if cid > LAST_RESERVED else 2**31 + cid
+    return cid
 
 
 # The system credential by which the host says that it reaches the guest through the kernel's vsock, so that the

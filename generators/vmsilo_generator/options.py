@@ -11,6 +11,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
+from vmsilo.ports import CID_END, CID_FIRST
 from vmsilo_generator import syntax
 
 
@@ -312,7 +313,7 @@ OPTIONS: tuple[Option, ...] = (
            "The gateway.", syntax=syntax.ipv6_address, status=_PENDING),
     Option(_VM, "vsock.cid", Kind.INT, UNSET,
            "Pins the VM's vsock context id; unset: derived from the VM's name.",
-           low=0x1_0000, high=0x7FFF_FFFF, ours=True),
+           low=CID_FIRST, high=CID_END - 1, ours=True),
 
     # Graphics, sound, desktop.
     Option(_VM, "gpu.wayland", Kind.BOOL, True,

@@ -8,6 +8,7 @@ that come to the same number are a problem of the later one, to be solved by wri
 from collections.abc import Sequence
 
 from vmsilo import paths, plan
+from vmsilo.ports import CID_END, CID_FIRST
 from vmsilo_generator.hypervisor import needs
 from vmsilo_generator.machine import Machine
 from vmsilo_generator.model import Config, Host, Problem, Vm
@@ -17,11 +18,6 @@ try:
 except ImportError:
     # hashlib has the same function behind 2 ms of looking for OpenSSL, at every boot.
     from _sha256 import sha256  # type: ignore[import-not-found]
-
-# Context ids are in this range, those that are pinned too. A VM's is also the host port of its ready message where
-# the kernel carries it, so it is none of the reserved ports, nor one that something else on the host listens on.
-CID_FIRST = 65536
-CID_END = 1 << 31
 
 
 def resolve(config: Config, *, kvm_group: bool) -> tuple[Machine, ...]:
