@@ -108,7 +108,7 @@ def test_standard_signals_are_as_usual(rig: Rig) -> None:
     """Neither Python's ignored SIGPIPE nor a signal mask reaches the command."""
     result = rig.command("grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status")
     masks = {name.decode(): int(mask, 16) for name, mask in map(bytes.split, result.stdout.splitlines())}
-    # The two behind the standard ones are libc's own: whoever runs the tests may ignore them, and nobody can change it.
+    # The two behind the standard ones are libc's own: who runs the tests may ignore them, and nobody can change it.
     assert {name: mask & 0x7FFF_FFFF for name, mask in masks.items()} == {"SigBlk:": 0, "SigIgn:": 0}
 
 

@@ -20,7 +20,7 @@ CONFIG = "/etc/vmsilo.d"
 
 # Seconds a program in the lab may take when the caller says nothing: guests run emulated, on what may be a busy
 # machine, so this is for what hangs and no measure of speed.
-PATIENCE = 120.0
+PATIENCE = 240.0
 
 
 class Result(NamedTuple):

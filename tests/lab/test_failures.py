@@ -134,7 +134,7 @@ def test_power_button_ignored(lab: Host) -> None:
         stopped = lab.run("vm-stop", STUBBORN, user=USER, check=False)
         took = time.monotonic() - began
         assert lab.state(names.vm_unit(STUBBORN)) in ("inactive", "failed")
-        assert 4 <= took < 30, stopped
+        assert 4 <= took < 60, stopped
         assert lab.vm_run(STUBBORN, "echo up again").out == "up again\n"
 
 
@@ -143,5 +143,5 @@ def test_stop_by_force(lab: Host) -> None:
         lab.vm_run("--user", "root", STUBBORN, "killall acpid; true")
         began = time.monotonic()
         lab.run("vm-stop", "--force", STUBBORN, user=USER)
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 60
         assert lab.state(names.vm_unit(STUBBORN)) == "inactive"
