@@ -41,6 +41,11 @@ class Unit(NamedTuple):
         return File(self.name, HEADER + "\n".join([*lines, ""]))
 
 
+def about(description: str, source: str, *more: tuple[str, str]) -> Section:
+    """[Unit], with what every unit says of itself: what it is, and the file it was made from."""
+    return "Unit", (("Description", text(description)), ("SourcePath", text(source)), *more)
+
+
 def wants(target: str, unit: str) -> Link:
     """The link by which *target* starts *unit*."""
     return Link(f"{target}.wants/{unit}", f"../{unit}")

@@ -24,14 +24,11 @@ def socket(machine: Machine) -> Unit:
     return Unit(
         names.command_socket_unit(vm),
         (
-            (
-                "Unit",
-                (
-                    ("Description", text(f"Commands for VM {vm}")),
-                    ("SourcePath", text(machine.file)),
-                    # The user may start this one (polkit), also for a VM that is new since the boot.
-                    ("Wants", names.console_socket_unit(vm)),
-                ),
+            unitfile.about(
+                f"Commands for VM {vm}",
+                machine.file,
+                # The user may start this one (polkit), also for a VM that is new since the boot.
+                ("Wants", names.console_socket_unit(vm)),
             ),
             ("Socket", listening(paths.command_socket(vm), machine.owner)),
         ),
@@ -59,16 +56,13 @@ def service(machine: Machine, need: Needs) -> Unit:
     return Unit(
         names.command_service_unit(plan.vm),
         (
-            (
-                "Unit",
-                (
-                    ("Description", text(f"Command for VM {plan.vm}")),
-                    ("SourcePath", text(machine.file)),
-                    ("Requires", vm_unit),
-                    ("After", vm_unit),
-                    ("JoinsNamespaceOf", vm_unit),
-                    ("CollectMode", "inactive-or-failed"),
-                ),
+            unitfile.about(
+                f"Command for VM {plan.vm}",
+                machine.file,
+                ("Requires", vm_unit),
+                ("After", vm_unit),
+                ("JoinsNamespaceOf", vm_unit),
+                ("CollectMode", "inactive-or-failed"),
             ),
             (
                 "Service",
@@ -77,9 +71,7 @@ def service(machine: Machine, need: Needs) -> Unit:
                         "ExecStart",
                         unitfile.command(paths.LIBEXEC + "/vsock-cmd", "connect", "--cid", str(plan.cid), *socket),
                     ),
-                    ("StandardInput", "socket"),
-                    ("StandardOutput", "journal"),
-                    ("StandardError", "journal"),
+                    *CONNECTED,
                     *sandbox.identity(plan.vm),
                     *(RESERVED_PORT if need.vsock_by_kernel else sandbox.NO_CAPABILITY),
                     *sandbox.NO_NETWORK,
@@ -91,6 +83,13 @@ def service(machine: Machine, need: Needs) -> Unit:
         ),
     )
 
+
+# Of a service that a socket starts for each connection.
+CONNECTED = (
+    ("StandardInput", "socket"),
+    ("StandardOutput", "journal"),
+    ("StandardError", "journal"),
+)
 
 # By the port it comes from the guest tells the host's connector from any other program, where the host's kernel
 # carries the connection (vmsilo.ports.LAST_RESERVED).

@@ -6,8 +6,8 @@ from vmsilo import names, paths
 from vmsilo_generator import unitfile
 from vmsilo_generator.machine import Machine
 from vmsilo_generator.roles import sandbox
-from vmsilo_generator.roles.command import listening
-from vmsilo_generator.unitfile import Unit, text
+from vmsilo_generator.roles.command import CONNECTED, listening
+from vmsilo_generator.unitfile import Unit
 
 
 def units(machine: Machine) -> Iterator[Unit]:
@@ -20,14 +20,7 @@ def socket(machine: Machine) -> Unit:
     return Unit(
         names.console_socket_unit(vm),
         (
-            (
-                "Unit",
-                (
-                    ("Description", text(f"Console of VM {vm}")),
-                    ("SourcePath", text(machine.file)),
-                    ("PartOf", names.command_socket_unit(vm)),
-                ),
-            ),
+            unitfile.about(f"Console of VM {vm}", machine.file, ("PartOf", names.command_socket_unit(vm))),
             ("Socket", listening(paths.console_socket(vm), machine.owner)),
         ),
     )
@@ -38,22 +31,17 @@ def service(machine: Machine) -> Unit:
     return Unit(
         names.console_service_unit(plan.vm),
         (
-            (
-                "Unit",
-                (
-                    ("Description", text(f"Viewer of VM {plan.vm}'s console")),
-                    ("SourcePath", text(machine.file)),
-                    ("JoinsNamespaceOf", names.vm_unit(plan.vm)),
-                    ("CollectMode", "inactive-or-failed"),
-                ),
+            unitfile.about(
+                f"Viewer of VM {plan.vm}'s console",
+                machine.file,
+                ("JoinsNamespaceOf", names.vm_unit(plan.vm)),
+                ("CollectMode", "inactive-or-failed"),
             ),
             (
                 "Service",
                 (
                     ("ExecStart", unitfile.command(paths.LIBEXEC + "/vsock-cmd", "console", plan.run_dir)),
-                    ("StandardInput", "socket"),
-                    ("StandardOutput", "journal"),
-                    ("StandardError", "journal"),
+                    *CONNECTED,
                     *sandbox.identity(plan.vm),
                     *sandbox.NO_CAPABILITY,
                     *sandbox.NO_NETWORK,

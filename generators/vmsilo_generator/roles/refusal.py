@@ -9,7 +9,7 @@ from vmsilo import names, paths
 from vmsilo_generator import unitfile
 from vmsilo_generator.machine import Refusal
 from vmsilo_generator.roles import sandbox
-from vmsilo_generator.unitfile import Link, Unit, command, text
+from vmsilo_generator.unitfile import Link, Unit, about, command, text
 
 LINES_MAX = 60
 LINE_MAX = 400  # characters
@@ -19,8 +19,7 @@ def units(refusal: Refusal) -> Iterator[Unit | Link]:
     vm = refusal.vm
     lines = printable(refusal.lines)
     refuse = command(paths.LIBEXEC + "/vm-launch", "refuse", *lines)
-    description = text(names.broken_description(vm, " ".join(lines[0].split())))
-    about = (("Description", description), ("SourcePath", text(refusal.file)))
+    description = names.broken_description(vm, " ".join(lines[0].split()))
     runs_as = (
         ("User", names.user(vm)),
         ("DynamicUser", "yes"),
@@ -31,7 +30,7 @@ def units(refusal: Refusal) -> Iterator[Unit | Link]:
     yield Unit(
         names.command_socket_unit(vm),
         (
-            ("Unit", about),
+            about(description, refusal.file),
             (
                 "Socket",
                 (
@@ -50,7 +49,7 @@ def units(refusal: Refusal) -> Iterator[Unit | Link]:
     yield Unit(
         names.command_service_unit(vm),
         (
-            ("Unit", (*about, ("CollectMode", "inactive-or-failed"))),
+            about(description, refusal.file, ("CollectMode", "inactive-or-failed")),
             ("Service", (("ExecStart", refuse), *runs_as)),
         ),
     )

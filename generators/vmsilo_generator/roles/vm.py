@@ -8,7 +8,7 @@ from vmsilo_generator.hypervisor import Needs
 from vmsilo_generator.machine import Machine
 from vmsilo_generator.roles import sandbox
 from vmsilo_generator.roles.sandbox import Assignments
-from vmsilo_generator.unitfile import Link, Unit, command, text, words
+from vmsilo_generator.unitfile import Link, Section, Unit, command, words
 
 LAUNCH = paths.LIBEXEC + "/vm-launch"
 KVM = "/dev/kvm"
@@ -24,7 +24,7 @@ def units(machine: Machine, need: Needs) -> Iterator[Unit | Link]:
     yield Unit(
         names.vm_unit(vm),
         (
-            ("Unit", unit_section(machine, need)),
+            unit_section(machine, need),
             ("Service", service_section(machine, need)),
         ),
     )
@@ -32,21 +32,19 @@ def units(machine: Machine, need: Needs) -> Iterator[Unit | Link]:
         yield unitfile.wants("multi-user.target", names.vm_unit(vm))
 
 
-def unit_section(machine: Machine, need: Needs) -> Assignments:
+def unit_section(machine: Machine, need: Needs) -> Section:
     plan = machine.plan
     wanted = [names.vm_unit(vm) for vm in machine.depends_on]
     # Not Requires=: where the program is missing, vm-launch says so in a line that names it.
     wanted += [names.vsock_unit(plan.vm)] if need.vsock_by_backend else []
-    lines = [
-        ("Description", text(names.vm_description(plan.vm, plan.hypervisor, "" if plan.sandbox else "sandbox off"))),
-        ("SourcePath", text(machine.file)),
-    ]
-    if wanted:
-        lines += [("Wants", " ".join(wanted)), ("After", " ".join(wanted))]
-    lines.append(("RequiresMountsFor", words(*configured_paths(machine))))
-    # Each start is somebody's wish, and what went wrong with it is worth more than "repeated too quickly".
-    lines.append(("StartLimitIntervalSec", "0"))
-    return tuple(lines)
+    return unitfile.about(
+        names.vm_description(plan.vm, plan.hypervisor, "" if plan.sandbox else "sandbox off"),
+        machine.file,
+        *([("Wants", " ".join(wanted)), ("After", " ".join(wanted))] if wanted else []),
+        ("RequiresMountsFor", words(*configured_paths(machine))),
+        # Each start is somebody's wish, and what went wrong with it is worth more than "repeated too quickly".
+        ("StartLimitIntervalSec", "0"),
+    )
 
 
 def service_section(machine: Machine, need: Needs) -> Assignments:

@@ -4,7 +4,7 @@ from vmsilo import names, paths
 from vmsilo_generator import unitfile
 from vmsilo_generator.machine import Machine
 from vmsilo_generator.roles import sandbox
-from vmsilo_generator.unitfile import Unit, text
+from vmsilo_generator.unitfile import Unit
 
 # It loses packets that are larger than this, and with them the connection. The credit it gives is this much, so
 # none is.
@@ -16,16 +16,13 @@ def unit(machine: Machine) -> Unit:
     return Unit(
         names.vsock_unit(plan.vm),
         (
-            (
-                "Unit",
-                (
-                    ("Description", text(f"vsock device of VM {plan.vm}")),
-                    ("SourcePath", text(machine.file)),
-                    ("ConditionPathExists", "!" + paths.KERNEL_VSOCK),
-                    ("JoinsNamespaceOf", names.vm_unit(plan.vm)),
-                    ("StopWhenUnneeded", "yes"),
-                    ("StartLimitIntervalSec", "0"),
-                ),
+            unitfile.about(
+                f"vsock device of VM {plan.vm}",
+                machine.file,
+                ("ConditionPathExists", "!" + paths.KERNEL_VSOCK),
+                ("JoinsNamespaceOf", names.vm_unit(plan.vm)),
+                ("StopWhenUnneeded", "yes"),
+                ("StartLimitIntervalSec", "0"),
             ),
             (
                 "Service",
