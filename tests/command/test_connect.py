@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vmsilo import vsock
-from vsock_cmd import agent, connect, credentials, handover
+from vsock_cmd import agent, credentials, handover
 
 from .conftest import HELPERS, PYTHON
 from .test_run import until
@@ -277,8 +277,3 @@ def test_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_address_of_the_ready_message(text: str, address: tuple[int, int] | None) -> None:
     assert credentials.parse_address(text) == address
-
-
-def test_reason_has_no_number() -> None:
-    assert connect.reason(PermissionError(1, "Operation not permitted")) == "Operation not permitted"
-    assert connect.reason(TimeoutError("timed out")) == "timed out"

@@ -300,7 +300,7 @@ def test_no_stderr_beside_a_terminal(rig: Rig) -> None:
 def test_message_of_a_guest_is_harmless(rig: Rig) -> None:
     guest = Guest(rig)
     guest.peer.control(type="failed", version=1, text="\x1b[2Jno\nvm-run: fine", status=7)
-    assert guest.end() == (7, b"", "vm-run: demo: ?[2Jno?vm-run: fine\n")
+    assert guest.end() == (7, b"", "vm-run: demo: ?[2Jno vm-run: fine\n")
 
 
 def test_memory_of_vm_run_is_bounded(rig: Rig) -> None:

@@ -58,7 +58,7 @@ def test_start_without_waiting(systemd: Systemd) -> None:
         ({"refuses": True}, "not allowed (only the user named in host.toml may start and stop VMs)"),
         (
             {"becomes": "failed", "StatusText": "\x1b[2J"},
-            "demo: \ufffd[2J (see systemctl status vmsilo-demo-vm.service)",
+            "demo: ?[2J (see systemctl status vmsilo-demo-vm.service)",
         ),
     ],
 )

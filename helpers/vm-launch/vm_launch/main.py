@@ -2,7 +2,7 @@
 
 import sys
 
-from vmsilo.failure import EX_CONFIG, EX_USAGE, Failure, complain
+from vmsilo.failure import EX_CONFIG, EX_USAGE, Failure, complain, one_line
 from vmsilo.notify import notify
 
 USAGE = """\
@@ -20,10 +20,6 @@ def refuse(lines: list[str]) -> int:
     sys.stderr.write("\n".join(lines) + "\n")
     notify("STATUS=" + one_line(lines[0]))
     return EX_CONFIG
-
-
-def one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def main(argv: list[str] | None = None) -> int:

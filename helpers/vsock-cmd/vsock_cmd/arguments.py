@@ -1,12 +1,42 @@
-"""The command lines of vm-start, vm-stop, vm-shell and vm-list.
+"""The command lines of vm-start, vm-stop, vm-shell and vm-list, and how these programs end.
 
 No argparse: its import alone costs as much as the rest of such a program.
 """
 
+import os
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
-from vmsilo.failure import EX_USAGE, Failure
+from vmsilo.failure import EX_UNAVAILABLE, EX_USAGE, Failure, complain, reason
+
+_INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
+_NO_READER = 141  # 128 + SIGPIPE
+
+
+def carry_out(program: str, run: Callable[[list[str]], int], argv: list[str] | None, interrupted: str = "") -> int:
+    """The exit status of *run* on the command line *argv*; None stands for the program's own.
+
+    Failures are told; *interrupted* is what to say where the user interrupts.
+    """
+    try:
+        status = run(sys.argv[1:] if argv is None else argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except Failure as failure:
+        complain(program, str(failure))
+        return failure.code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)  # what is still buffered has nowhere to go
+        return _NO_READER
+    except OSError as error:
+        complain(program, reason(error))
+        return EX_UNAVAILABLE
+    except KeyboardInterrupt:
+        if interrupted:
+            complain(program, interrupted)
+        return _INTERRUPTED
 
 
 class Arguments(NamedTuple):

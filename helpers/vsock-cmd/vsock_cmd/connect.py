@@ -7,7 +7,7 @@ It trusts nobody: the client only ever gets a connection to the port of one gues
 import _socket
 
 from vmsilo import ports, vsock
-from vmsilo.failure import EX_UNAVAILABLE, EX_USAGE, complain
+from vmsilo.failure import EX_UNAVAILABLE, EX_USAGE, complain, reason
 from vsock_cmd import handover
 
 USAGE = "usage: vsock-cmd connect --cid N [--socket PATH]"
@@ -40,11 +40,6 @@ def _connect(client: _socket.socket, cid: int, path: str) -> int:
         return EX_UNAVAILABLE
     handover.give(client, guest.fileno())
     return 0
-
-
-def reason(error: Exception) -> str:
-    """*error* in words, without numbers."""
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
 def _parse(argv: list[str]) -> "tuple[int, str] | None":

@@ -3,7 +3,7 @@
 import sys
 import time
 
-from vmsilo.failure import EX_UNAVAILABLE, EX_USAGE, Failure, complain
+from vmsilo.failure import EX_USAGE, Failure, complain
 from vsock_cmd import arguments, vms
 from vsock_cmd.vms import Vm
 
@@ -13,17 +13,14 @@ USAGE = "usage: vm-list [--json]\n"
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0: systemd answered, even if there is no VM."""
-    try:
-        given = arguments.parse(sys.argv[1:] if argv is None else argv, flags=("--json",), usage=USAGE)
-        if given.operands:
-            raise Failure("vm-list takes no names", code=EX_USAGE)
-        found = vms.assemble(vms.query(), time.clock_gettime(time.CLOCK_MONOTONIC))
-    except Failure as failure:
-        complain(PROGRAM, str(failure))
-        return failure.code
-    except OSError as error:
-        complain(PROGRAM, str(error))
-        return EX_UNAVAILABLE
+    return arguments.carry_out(PROGRAM, _run, argv)
+
+
+def _run(argv: list[str]) -> int:
+    given = arguments.parse(argv, flags=("--json",), usage=USAGE)
+    if given.operands:
+        raise Failure("vm-list takes no names", code=EX_USAGE)
+    found = vms.assemble(vms.query(), time.clock_gettime(time.CLOCK_MONOTONIC))
     if "--json" in given.options:
         sys.stdout.write(as_json(found))
     elif found:

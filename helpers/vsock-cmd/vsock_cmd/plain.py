@@ -16,11 +16,6 @@ _COLOUR = re.compile(rb"[0-9;:]*")
 _OTHER_CONTROL = re.compile(rb"[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]|\xc2[\x80-\x9f]|\x1b(?!\[[0-9;:]*m)")
 
 
-def line(text: str) -> str:
-    """*text* as one line without control characters."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\t", " ").replace("\n", " "))
-
-
 def log(text: str) -> str:
     """*text* with its line ends, and with every other control character made visible: ESC becomes ``^[``."""
     return _CONTROL.sub(_caret, text.replace("\r\n", "\n"))

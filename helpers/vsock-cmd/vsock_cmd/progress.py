@@ -3,7 +3,8 @@
 import sys
 import time
 
-from vsock_cmd import plain, systemctl
+from vmsilo.failure import one_line
+from vsock_cmd import systemctl
 from vsock_cmd.systemctl import Outcome, Running, UnitState
 
 _PERIOD = 0.3  # seconds between two looks; a look costs a systemctl
@@ -40,7 +41,7 @@ def _show_until_ended(jobs: list[Running], vm_of: dict[str, str], verb: str) -> 
 def text(states: dict[str, UnitState], vm_of: dict[str, str], verb: str, seconds: float) -> str:
     """Such as ``starting demo: booting the guest, work (3 s)``: the VMs that are neither here nor there."""
     waiting = [
-        vm + (f": {plain.line(states[unit].status)}" if states[unit].status else "")
+        vm + (f": {one_line(states[unit].status)}" if states[unit].status else "")
         for unit, vm in vm_of.items()
         if unit in states and states[unit].active in ("activating", "deactivating")
     ]

@@ -10,7 +10,7 @@ import stat
 import sys
 
 from vmsilo import names, paths
-from vmsilo.failure import EX_USAGE, Failure, complain
+from vmsilo.failure import EX_USAGE, Failure, complain, reason
 from vsock_cmd import handover, wire
 from vsock_cmd.client import PROGRAM, Client, Lost
 from vsock_cmd.signals import raw as signal
@@ -65,6 +65,9 @@ def main() -> int:
     except (Lost, wire.WireError) as error:
         complain(PROGRAM, f"{options.vm}: {error}" if options else str(error))
         return _OWN_FAILURE
+    except OSError as error:
+        complain(PROGRAM, reason(error))
+        return _OWN_FAILURE
 
 
 def parse(argv: list[str]) -> Options | None:
@@ -111,13 +114,22 @@ def _option(options: Options, word: str, words: list[str]) -> None:
 
 def _valued(options: Options, name: str, value: str) -> None:
     if name in ("-u", "--user"):
-        options.user = value
+        options.user = _text(name, value)
     elif name in ("-w", "--cwd"):
         options.cwd = value
     elif value.find("=") < 1:
         raise Failure(f"{name} {value}: expected NAME=VALUE", code=EX_USAGE)
     else:
         options.environment.append(value)
+
+
+def _text(name: str, value: str) -> str:
+    """*value* if it is text: a file name may be any bytes, a user's name may not."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Failure(f"{name} {value}: not UTF-8", code=EX_USAGE) from None
+    return value
 
 
 def request_of(options: Options, pty: wire.Pty | None) -> wire.Request:
@@ -164,7 +176,7 @@ def reach(vm: str) -> _socket.socket:
         _connect(helper, vm)
         (descriptor,) = handover.take(helper, 1)
     except handover.Refused as refusal:
-        raise Failure(f"VM {vm}: {wire.printable(str(refusal))}") from None
+        raise Failure(f"VM {vm}: {refusal}") from None
     except PermissionError:
         raise Failure(f"not allowed to run commands in VM {vm}", "only the user that host.toml names is") from None
     except (handover.NeverRan, ConnectionResetError):
@@ -173,9 +185,23 @@ def reach(vm: str) -> _socket.socket:
         raise why.never_ran(vm) from None
     finally:
         helper.close()
+    connection = _as_connection(descriptor)
+    if connection is None:
+        raise Failure(f"VM {vm}: what the connector handed over is no connection to a guest")
+    return connection
+
+
+def _as_connection(descriptor: int) -> _socket.socket | None:
+    """The socket *descriptor* if it is one that leads to a guest.
+
+    The connector runs as the VM's user, whom a guest may have become: what is written to some other kind of socket,
+    such as the kernel's, could count as the deed of the user who writes.
+    """
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-        raise Failure(f"VM {vm}: the connector handed over something that is no socket")
-    return _socket.socket(fileno=descriptor)
+        return None
+    connection = _socket.socket(fileno=descriptor)
+    known = connection.family in (_socket.AF_UNIX, _socket.AF_VSOCK) and connection.type == _socket.SOCK_STREAM
+    return connection if known else None
 
 
 def _connect(helper: _socket.socket, vm: str) -> None:

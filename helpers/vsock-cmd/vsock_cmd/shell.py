@@ -19,7 +19,7 @@ import termios
 import tty
 
 from vmsilo import names, paths
-from vmsilo.failure import EX_NOPERM, EX_UNAVAILABLE, EX_USAGE, Failure, complain
+from vmsilo.failure import EX_NOPERM, EX_USAGE, Failure, complain
 from vsock_cmd import arguments, console, handover, plain
 
 TYPE_CHECKING = False
@@ -52,16 +52,7 @@ _RESET = b"\x1b[!p\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0: detached, or the VM has ended."""
-    try:
-        return _run(sys.argv[1:] if argv is None else argv)
-    except Failure as failure:
-        complain(PROGRAM, str(failure))
-        return failure.code
-    except OSError as error:
-        complain(PROGRAM, str(error))
-        return EX_UNAVAILABLE
-    except KeyboardInterrupt:
-        return 130
+    return arguments.carry_out(PROGRAM, _run, argv)
 
 
 def _run(argv: list[str]) -> int:
@@ -113,7 +104,7 @@ def _connect(vm: str) -> tuple[int, int]:
         hint = f"see systemctl status {names.console_socket_unit(vm)}"
         raise Failure(f"the console of {vm} could not be opened", hint) from None
     except handover.Refused as refusal:
-        text = plain.line(str(refusal))
+        text = str(refusal)
         raise Failure(text, f"vm-start {vm} starts it" if text == console.NOT_RUNNING else "") from None
     finally:
         helper.close()
@@ -146,12 +137,12 @@ def _why_not(vm: str) -> Failure:
 def _print_log(log: int) -> int:
     """Print the whole log with every control character made visible."""
     try:
-        with os.fdopen(log, "rb") as lines:
-            for line in iter(lambda: lines.readline(_CHUNK), b""):
-                sys.stdout.write(plain.log(line.decode(errors="replace")))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered has nowhere to go
+        os.lseek(log, 0, os.SEEK_DATA)  # its old part may have been given back, and is a hole
+    except OSError:
+        return 0  # nothing but that
+    with os.fdopen(log, "rb") as lines:
+        for line in iter(lambda: lines.readline(_CHUNK), b""):
+            sys.stdout.write(plain.log(line.decode(errors="replace")))
     return 0
 
 

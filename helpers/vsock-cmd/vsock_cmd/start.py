@@ -1,7 +1,5 @@
 """vm-start: start VMs and wait until they can be used."""
 
-import sys
-
 from vmsilo import names
 from vmsilo.failure import EX_NOPERM, EX_UNAVAILABLE, EX_USAGE, Failure, complain
 from vsock_cmd import arguments, progress, systemctl, vms
@@ -16,17 +14,7 @@ usage: vm-start [--no-block] NAME...
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0: all run."""
-    try:
-        return _run(sys.argv[1:] if argv is None else argv)
-    except Failure as failure:
-        complain(PROGRAM, str(failure))
-        return failure.code
-    except OSError as error:
-        complain(PROGRAM, str(error))
-        return EX_UNAVAILABLE
-    except KeyboardInterrupt:
-        complain(PROGRAM, "interrupted; what was started goes on, vm-stop ends it")
-        return 130
+    return arguments.carry_out(PROGRAM, _run, argv, "interrupted; what was started goes on, vm-stop ends it")
 
 
 def _run(argv: list[str]) -> int:

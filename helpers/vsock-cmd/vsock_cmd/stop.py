@@ -1,7 +1,5 @@
 """vm-stop: shut VMs down, or kill them."""
 
-import sys
-
 from vmsilo import names
 from vmsilo.failure import EX_UNAVAILABLE, EX_USAGE, Failure, complain
 from vsock_cmd import arguments, progress, systemctl, vms
@@ -17,17 +15,9 @@ usage: vm-stop [--force] NAME...
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0: none of them runs any more."""
-    try:
-        return _run(sys.argv[1:] if argv is None else argv)
-    except Failure as failure:
-        complain(PROGRAM, str(failure))
-        return failure.code
-    except OSError as error:
-        complain(PROGRAM, str(error))
-        return EX_UNAVAILABLE
-    except KeyboardInterrupt:
-        complain(PROGRAM, "interrupted; what was asked to stop goes on stopping, --force ends it")
-        return 130
+    return arguments.carry_out(
+        PROGRAM, _run, argv, "interrupted; what was asked to stop goes on stopping, --force ends it"
+    )
 
 
 def _run(argv: list[str]) -> int:

@@ -1,7 +1,7 @@
 """Ask systemd, and have it act, through systemctl(1).
 
 The programs here run as an ordinary user and trust what systemctl prints, but not what a guest can make it print:
-a unit's status text may hold anything but a newline (see plain.py).
+a unit's status text may hold anything but a newline.
 """
 
 import os

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from vmsilo import names
-from vmsilo.failure import EX_NOINPUT, Failure
-from vsock_cmd import plain, systemctl
+from vmsilo.failure import EX_NOINPUT, Failure, one_line
+from vsock_cmd import systemctl
 from vsock_cmd.systemctl import UnitState
 
 STATES = {
@@ -56,7 +56,7 @@ def assemble(states: dict[str, UnitState], now: float) -> list[Vm]:
 def complaint(states: dict[str, UnitState], vm: str) -> str:
     """What is wrong with the VM's file, or "" where nothing is; its socket says so."""
     socket = states.get(names.command_socket_unit(vm))
-    return plain.line(names.message_of_description(socket.description) or "") if socket else ""
+    return one_line(names.message_of_description(socket.description) or "") if socket else ""
 
 
 def _vm(name: str, state: UnitState, complaint: str, now: float) -> Vm:
@@ -75,7 +75,7 @@ def _message(state: UnitState) -> str:
     if state.load == "not-found":
         return "runs although its file is gone"
     if state.active in ("activating", "deactivating"):
-        return plain.line(state.status)
+        return one_line(state.status)
     return reason(state) if state.active == "failed" else ""
 
 
@@ -92,7 +92,7 @@ _RESULTS = {
 
 def reason(state: UnitState) -> str:
     """Why the unit failed: its own last words, which explain an exit, but not what was done to it from outside."""
-    words = plain.line(state.status)
+    words = one_line(state.status)
     if words and state.result == "exit-code":
         return words
     judgement = _RESULTS.get(state.result, state.result)
@@ -111,7 +111,7 @@ def chosen(wanted: list[str], states: dict[str, UnitState]) -> list[str]:
 def unknown(name: str, known: list[str]) -> Failure:
     """What to say of a name that no VM has."""
     if not names.is_vm_name(name):
-        return Failure(f"{plain.line(name)!r} can't be the name of a VM", names.VM_NAME_RULE, EX_NOINPUT)
+        return Failure(f"{name!r} can't be the name of a VM", names.VM_NAME_RULE, EX_NOINPUT)
     from difflib import get_close_matches  # costs more than all the rest; only a typing error needs it
 
     near = get_close_matches(name, known, n=1)

@@ -1,7 +1,7 @@
 """Why a VM can't be reached, in a line: what systemd knows about its units. Only loaded once something failed."""
 
 from vmsilo import names
-from vmsilo.failure import Failure
+from vmsilo.failure import Failure, reason
 from vsock_cmd import systemctl, vms
 
 
@@ -21,7 +21,7 @@ def open_socket(vm: str) -> None:
             raise vms.unknown(vm, [name for name in found if name])
         started = systemctl.run(["start", "--", unit])
     except OSError as error:
-        raise Failure(f"VM {vm} has no command socket, and systemd can't be asked why: {error}") from None
+        raise Failure(f"VM {vm} has no command socket, and systemd can't be asked why: {reason(error)}") from None
     if started.not_allowed:
         raise Failure(f"nobody listens for commands to VM {vm}, and you may not start {unit}")
     if started.status:
@@ -33,7 +33,7 @@ def never_ran(vm: str) -> Failure:
     try:
         states = _states(vm)
     except OSError as error:
-        return Failure(f"VM {vm} did not start, and systemd can't be asked why: {error}")
+        return Failure(f"VM {vm} did not start, and systemd can't be asked why: {reason(error)}")
     state = states.get(names.vm_unit(vm))
     hint = f"journalctl -u {names.vm_unit(vm)} tells more"
     if state is None or not state.known:

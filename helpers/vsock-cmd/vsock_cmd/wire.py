@@ -4,7 +4,7 @@ Constants, messages, and the checks of what arrives. Both ends distrust each oth
 the manual page allows, or a WireError.
 """
 
-from vmsilo import frames
+from vmsilo import failure, frames
 from vsock_cmd import cbor
 
 TYPE_CHECKING = False
@@ -292,7 +292,7 @@ def decode_reply(payload: bytes) -> "Started | Failed | Exited | Killed":
     if kind == "started":
         reply = Started(fields.integer("pid", 1, (1 << 31) - 1))
     elif kind == "failed":
-        reply = Failed(printable(fields.take("text", str)), fields.integer("status", 1, 255))
+        reply = Failed(failure.one_line(fields.take("text", str)[:TEXT_MAX]), fields.integer("status", 1, 255))
     elif kind == "exited":
         reply = Exited(fields.integer("status", 0, 255))
     elif kind == "killed":
@@ -301,8 +301,3 @@ def decode_reply(payload: bytes) -> "Started | Failed | Exited | Killed":
         raise WireError(f"control message of unknown type {kind[:40]!r}")
     fields.end()
     return reply
-
-
-def printable(text: str) -> str:
-    """*text* of the other side as it may be shown on a terminal: no escape sequences, one line, not too long."""
-    return "".join([character if character.isprintable() else "?" for character in text[:TEXT_MAX]])
