@@ -11,8 +11,6 @@ from vsock_cmd.signals import raw as signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from vsock_cmd.terminal import Terminal
 
 PROGRAM = "vm-run"
@@ -104,7 +102,7 @@ class Client(stream.Link):
         if self._terminal:
             self._refresh(signal.SIGCONT)  # the start may have taken long, and the window another size
         stream.enlarge(0)
-        self.add_source(stream.Source(wire.STDIN, 0))
+        self.add_source(stream.Source(wire.STDIN, 0, blocking=True))  # others share it, too
         for channel in range(1, self._streams):
             sink = standard_sink(channel)
             self.add_sink(sink)
@@ -194,7 +192,7 @@ def standard_sink(fd: int) -> stream.Sink:
     """
     mode = os.fstat(fd).st_mode
     if stat.S_ISSOCK(mode):
-        return stream.Sink(fd, fd, _socket_writer(fd))
+        return stream.Sink(fd, fd, _send)
     if stat.S_ISFIFO(mode) or os.isatty(fd):
         try:
             again = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -206,13 +204,16 @@ def standard_sink(fd: int) -> stream.Sink:
 
 
 def _write_little(fd: int, piece: memoryview) -> int:
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    if not poll.poll(0):
+        raise BlockingIOError
     return os.write(fd, piece[:_PIPE_BUF])
 
 
-def _socket_writer(fd: int) -> "Callable[[int, memoryview], int]":
-    peer = _socket.socket(fileno=os.dup(fd))
-
-    def write(_: int, piece: memoryview) -> int:
+def _send(fd: int, piece: memoryview) -> int:
+    peer = _socket.socket(fileno=fd)
+    try:
         return peer.send(piece, _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL)
-
-    return write
+    finally:
+        peer.detach()

@@ -49,13 +49,15 @@ class Closed(Exception):
 
 
 class Source:
-    """A stream to the peer, read from the non-blocking (or never blocking) descriptor *fd*."""
+    """A stream to the peer, read from the descriptor *fd*."""
 
-    __slots__ = ("channel", "credit", "fd", "last")
+    __slots__ = ("channel", "credit", "fd", "last", "rounds")
 
-    def __init__(self, channel: int, fd: int) -> None:
+    def __init__(self, channel: int, fd: int, *, blocking: bool = False) -> None:
+        """*blocking*: a read that finds nothing would wait, so no more than one is made for each event."""
         self.channel = channel
         self.fd = fd  # -1 once ended
+        self.rounds = 1 if blocking else _ROUNDS
         self.credit = 0
         self.last = False  # end the stream as soon as nothing is there to read: nobody writes any more
 
@@ -265,7 +267,7 @@ class Link:
         writer = self.writer
         if not writer.idle or source.fd < 0:
             return
-        for _ in range(_ROUNDS):
+        for _ in range(source.rounds):
             if not source.credit:
                 return
             try:
