@@ -46,3 +46,11 @@ def test_no_locale_of_the_builder_gets_in(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_mirror_may_be_a_snapshot() -> None:
     assert "--aptopt=Acquire::Check-Valid-Until false" in archive.source_options(archive.Source("trixie", "http://m"))
     assert archive.source_options(archive.Source("trixie", "")) == []
+
+
+def test_output_of_a_program_that_only_root_has_in_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """su without "-" keeps the user's PATH, where chroot is not."""
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert archive.output_of(("chroot", "--version"), "no").startswith("chroot ")
+    with pytest.raises(Failure, match="no .*chroot --help"):
+        archive.output_of(("chroot", "--nonsense"), "no")

@@ -1,6 +1,7 @@
 """Bundles: the manifest, what is listed, and how they come and go."""
 
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -106,6 +107,58 @@ def test_lists_what_is_there(host: Path) -> None:
     assert found[2].running == ("banking",)
     assert found[2].configured == ("mail",)
     assert found[2].manifest == MANIFEST
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "device", "directory", "deep", "number", "binary", "endless"])
+def test_plan_that_a_hypervisor_made_of_its_own(host: Path, kind: str) -> None:
+    """Its directory is the hypervisor's, which a guest may have taken over."""
+    images = host / "images"
+    work = make_bundle(images, "work")
+    running = run_vm(host, "bad", work)
+    if kind in ("fifo", "link", "device", "directory"):
+        content = running.read_text()
+        running.unlink()
+    if kind == "fifo":
+        os.mkfifo(running)
+    elif kind == "link":
+        (host / "secret").write_text(content)
+        running.symlink_to(host / "secret")
+    elif kind == "device":
+        running.symlink_to("/dev/zero")
+    elif kind == "directory":
+        running.mkdir()
+    elif kind == "deep":
+        running.write_text("[" * 100_000)
+    elif kind == "number":
+        running.write_text(running.read_text().replace(json.dumps(str(work)), "7"))
+    elif kind == "binary":
+        running.write_bytes(b"\xff\xfe")
+    elif kind == "endless":
+        os.truncate(running, 1 << 40)
+    (image,) = bundle.images(images)
+    assert image.running == ()
+
+
+def test_vm_is_called_what_its_directory_is(host: Path) -> None:
+    work = make_bundle(host / "images", "work")
+    run_vm(host, "bad", work).write_text(plan_of("\x1b[2Jroot", work))
+    assert bundle.images(host / "images")[0].running == ("bad",)
+
+
+def test_links_to_nowhere_do_not_stop_the_list(host: Path) -> None:
+    work = make_bundle(host / "images", "work")
+    (work / "extra").symlink_to("/nowhere")
+    (host / "images/gone").symlink_to("/nowhere")
+    assert [image.problem for image in bundle.images(host / "images")] == [""]
+
+
+def test_removes_a_link_and_not_what_it_leads_to(host: Path) -> None:
+    work = make_bundle(host / "elsewhere", "work")
+    (host / "images").mkdir()
+    (host / "images/work").symlink_to(work)
+    bundle.remove(host / "images", "work", force=False)
+    assert os.listdir(host / "images") == []
+    assert (work / "vmlinux").exists()
 
 
 def test_lists_nothing_where_there_is_nothing(host: Path) -> None:

@@ -45,6 +45,18 @@ def test_files_get_the_modes_of_a_package(tmp_path: Path) -> None:
     assert (tree / "etc/link").read_text() == "new"
 
 
+def test_files_do_not_follow_a_link_out_of_the_tree(tmp_path: Path) -> None:
+    source, tree, host = tmp_path / "source", tmp_path / "tree", tmp_path / "host"
+    for directory in (source, tree):
+        (directory / "etc").mkdir(parents=True)
+    (source / "etc/conf").write_text("new")
+    host.write_text("host's")
+    (tree / "etc/conf").symlink_to(host)
+    guest.install_files(tree, source)
+    assert host.read_text() == "host's"
+    assert (tree / "etc/conf").read_text() == "new"
+
+
 def test_removes_what_matches_and_links_to_nowhere(tmp_path: Path) -> None:
     for name in ("var/log/a/b", "usr/keep", "usr/games/x"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -74,6 +86,9 @@ def test_the_epoch_is_the_newest_package_s(tmp_path: Path, monkeypatch: pytest.M
     assert guest.newest_change(tmp_path) == 3000
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "77")
     assert guest.newest_change(tmp_path) == 77
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(Failure, match="seconds since 1970"):
+        guest.newest_change(tmp_path)
 
 
 @pytest.mark.parametrize(("version", "good"), [("252", False), ("254", True), ("257", True), ("", False)])
@@ -97,5 +112,7 @@ def test_reads_links_as_the_guest_would(tmp_path: Path) -> None:
     (tmp_path / "usr/loop").symlink_to("loop")
     assert initramfs.read(tmp_path, "/usr/absolute") == b"here"
     assert initramfs.read(tmp_path, "usr/relative") == b"here"
+    (tmp_path / "usr/outside").symlink_to("../../../../usr/lib/real")
+    assert initramfs.read(tmp_path, "usr/outside") == b"here"
     with pytest.raises(Failure, match="link to itself"):
         initramfs.read(tmp_path, "usr/loop")

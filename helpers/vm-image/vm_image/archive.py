@@ -124,6 +124,14 @@ def run_logged(
         raise Failure(failure, _reason(log.read_bytes()[start:].decode(errors="replace")), EX_UNAVAILABLE)
 
 
+def output_of(command: Sequence[str], failure: str) -> str:
+    """What *command* prints. Raises Failure(*failure*) with the last line of its complaints."""
+    result = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
+    if result.returncode:
+        raise Failure(failure, _reason(result.stderr), EX_UNAVAILABLE)
+    return result.stdout
+
+
 def _reason(output: str) -> str:
     """The line of *output* that most likely says what was wrong: the first that is marked as an error."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]

@@ -1,7 +1,6 @@
 """How a bundle comes to be, from the archive to its place."""
 
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,12 +97,8 @@ def _package_list(tree: Path) -> tuple[str, ...]:
     archives = sorted(path.name for path in (tree / "var/cache/apt/archives").glob("*.deb"))
     if archives:  # unpacked only: dpkg does not know of them
         return tuple("_".join(name.replace("%3a", ":").split("_")[:2]) for name in archives)
-    listing = subprocess.run(
-        ("dpkg-query", f"--admindir={tree}/var/lib/dpkg", "-W", "-f", "${Package}_${Version}\\n"),
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    query = ("dpkg-query", f"--admindir={tree}/var/lib/dpkg", "-W", "-f", "${Package}_${Version}\\n")
+    listing = archive.output_of(query, "cannot list the guest's packages")
     return tuple(sorted(set(listing.split())))
 
 

@@ -9,14 +9,15 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from vmsilo import paths, plan
-from vmsilo.failure import EX_NOINPUT, EX_NOPERM, EX_OSERR, EX_TEMPFAIL, EX_USAGE, Failure
+from vmsilo import names, paths, plan
+from vmsilo.failure import EX_NOINPUT, EX_NOPERM, EX_OSERR, EX_TEMPFAIL, EX_USAGE, Failure, reason
 
 T = TypeVar("T")
 
@@ -31,6 +32,7 @@ FILES = (KERNEL, INITRAMFS, ROOT, MANIFEST)
 NAME_RULE = "lower-case letters, digits, dots and dashes, beginning with a letter, at most 64 characters"
 
 _BUILD_PREFIX = ".build-"
+_PLAN_MAX = 1 << 20  # bytes
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -126,8 +128,12 @@ def images(directory: Path) -> list[Image]:
     """The bundles in *directory*, by name."""
     if not directory.is_dir():
         return []
-    running = _users(sorted(Path(paths.RUN).glob(f"*/vm/{paths.RUNNING_PLAN}")))
-    configured = _users(sorted(Path(paths.GENERATOR_DIR).glob("*.plan")))
+    running = _users(
+        (path.parents[1].name, path) for path in sorted(Path(paths.RUN).glob(f"*/vm/{paths.RUNNING_PLAN}"))
+    )
+    configured = _users(
+        (path.stem.removeprefix(names.PREFIX), path) for path in sorted(Path(paths.GENERATOR_DIR).glob("*.plan"))
+    )
     return [
         _image(path, running, configured)
         for path in sorted(directory.iterdir())
@@ -138,30 +144,43 @@ def images(directory: Path) -> list[Image]:
 def _image(path: Path, running: dict[str, list[str]], configured: dict[str, list[str]]) -> Image:
     manifest, problem = None, ""
     try:
-        manifest = loads((path / MANIFEST).read_text())
+        manifest = loads((path / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         problem = f"no {MANIFEST}"
     except (OSError, ValueError) as error:
         problem = f"{MANIFEST}: {error}"
     if missing := [name for name in FILES if not (path / name).is_file()]:
         problem = problem or f"no {missing[0]}"
-    size = sum(item.stat().st_blocks * 512 for item in path.iterdir())
+    try:
+        size = sum(item.lstat().st_blocks * 512 for item in path.iterdir())
+    except OSError as error:
+        size, problem = 0, reason(error)
     key = str(path.resolve())
     return Image(
         path.name, path, manifest, problem, size, tuple(running.get(key, ())), tuple(configured.get(key, ()))
     )
 
 
-def _users(plans: list[Path]) -> dict[str, list[str]]:
-    """The VMs of *plans*, by the bundle they name. One that cannot be read is not counted: its VM has just ended."""
+def _users(plans: Iterable[tuple[str, Path]]) -> dict[str, list[str]]:
+    """The VMs of *plans*, by the bundle each names. A plan that is none is not counted: its VM has just ended."""
     users: dict[str, list[str]] = {}
-    for path in plans:
+    for vm, path in plans:
         try:
-            vm = plan.loads(path.read_text())
-        except (OSError, ValueError, TypeError, KeyError):
+            image = plan.loads(_read_plan(path)).image
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             continue
-        users.setdefault(str(Path(vm.image).resolve()), []).append(vm.vm)
+        if isinstance(image, str):
+            users.setdefault(os.path.realpath(image), []).append(vm)
     return users
+
+
+def _read_plan(path: Path) -> str:
+    """The text of a plan. That of a VM that runs belongs to its hypervisor, which a guest may have taken over."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("not a file")
+        return file.read(_PLAN_MAX).decode()
 
 
 @contextmanager
@@ -240,5 +259,5 @@ def remove(directory: Path, name: str, *, force: bool) -> None:
         # Out of the way in one step, then file by file.
         try:
             image.path.rename(graveyard / name)
-        except PermissionError as error:
+        except OSError as error:
             raise Failure(f"{image.path}: {error.strerror}", code=EX_NOPERM) from None

@@ -4,7 +4,6 @@ What differs between VMs reaches it as system credentials (systemd.system-creden
 virtual machine is switched off here, since all of it would run at every start.
 """
 
-import shutil
 from pathlib import Path
 
 from vm_image import guest
@@ -135,8 +134,8 @@ def shape(tree: Path, sources: guest.Sources, release: str, log: Path) -> None:
     require_systemd(tree)
     guest.install_files(tree, sources.files / "full")
     for unit in sorted(sources.files.glob("vmsilo-*.*")):
-        shutil.copyfile(unit, tree / guest.UNITS_DIR / unit.name)
-    shutil.copyfile(sources.files / "pam.d-vmsilo", tree / "etc/pam.d/vmsilo")
+        guest.install_file(unit, tree / guest.UNITS_DIR / unit.name)
+    guest.install_file(sources.files / "pam.d-vmsilo", tree / "etc/pam.d/vmsilo")
     _add_user(tree, log)
     for verb, units in (("enable", ENABLED), ("disable", DISABLED), ("mask", MASKED)):
         run_logged(["chroot", str(tree), "systemctl", verb, *units], log, f"cannot {verb} units of the guest")

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 from vm_image.archive import run_logged
-from vmsilo.failure import EX_SOFTWARE, Failure
+from vmsilo.failure import EX_SOFTWARE, EX_USAGE, Failure
 
 # In the guest:
 PACKAGES_DIR = "usr/lib/vmsilo"
@@ -72,8 +72,15 @@ def install_files(tree: Path, files: Path) -> None:
         elif source.is_dir():
             target.mkdir(exist_ok=True)
         else:
-            shutil.copyfile(source, target)
-            target.chmod(0o755 if os.access(source, os.X_OK) else 0o644)
+            install_file(source, target, executable=os.access(source, os.X_OK))
+
+
+def install_file(source: Path, target: Path, *, executable: bool = False) -> None:
+    """Copy *source* to *target* in a tree. A link that is there is replaced: it may lead out of the tree."""
+    if target.is_symlink():
+        target.unlink()
+    shutil.copyfile(source, target)
+    target.chmod(0o755 if executable else 0o644)
 
 
 def install_kernel_modules(tree: Path, kernel: Path, release: str, log: Path) -> None:
@@ -121,6 +128,8 @@ def newest_change(tree: Path) -> int:
     SOURCE_DATE_EPOCH overrides it (https://reproducible-builds.org/specs/source-date-epoch/).
     """
     if epoch := os.environ.get("SOURCE_DATE_EPOCH"):
+        if not (epoch.isascii() and epoch.isdigit()):
+            raise Failure(f"SOURCE_DATE_EPOCH is {epoch!r}", "seconds since 1970", EX_USAGE)
         return int(epoch)
     return max(int(path.stat().st_mtime) for path in tree.glob("usr/share/doc/*/changelog*"))
 

@@ -4,11 +4,12 @@ It holds no more than that, since every byte of it is copied at every start; all
 Module files are stored uncompressed for the same reason.
 """
 
-import subprocess
+import os
 from pathlib import Path
 from typing import BinaryIO
 
 from vm_image import cpio
+from vm_image.archive import output_of
 from vm_image.modules import Modules
 from vmsilo.failure import EX_DATAERR, Failure
 
@@ -61,21 +62,17 @@ def _stored_name(path: str) -> str:
 
 def _libraries(tree: Path) -> list[str]:
     """The dynamic loader and the libraries of mke2fs, as the loader of *tree* finds them there."""
-    listing = subprocess.run(
-        ("chroot", tree, LOADER, "--list", "/" + MKE2FS), capture_output=True, text=True, check=False
-    )
-    if listing.returncode:
-        raise Failure("cannot tell the libraries of mke2fs", listing.stderr.strip(), EX_DATAERR)
-    found = [line.split("=>")[1].split()[0] for line in listing.stdout.splitlines() if "=>" in line]
+    listing = output_of(("chroot", str(tree), LOADER, "--list", "/" + MKE2FS), "cannot tell the libraries of mke2fs")
+    found = [line.split("=>")[1].split()[0] for line in listing.splitlines() if "=>" in line]
     return sorted({LOADER, *found} - {"not"})
 
 
 def read(tree: Path, path: str) -> bytes:
     """A file of *tree*, following links as if *tree* were the root."""
-    here = tree / path.lstrip("/")
+    here = os.path.join("/", path)
     for _ in range(8):
-        if not here.is_symlink():
-            return here.read_bytes()
-        target = here.readlink()
-        here = tree / target.relative_to("/") if target.is_absolute() else here.parent / target
+        inside = tree / here.lstrip("/")
+        if not inside.is_symlink():
+            return inside.read_bytes()
+        here = os.path.normpath(os.path.join(os.path.dirname(here), inside.readlink()))
     raise Failure(f"{path} of the guest is a link to itself", code=EX_DATAERR)

@@ -11,7 +11,7 @@ from vm_image import bundle
 from vm_image.archive import Source
 from vm_image.build import Request, build
 from vmsilo import paths
-from vmsilo.failure import EX_NOPERM, EX_USAGE, Failure, complain
+from vmsilo.failure import EX_NOPERM, EX_OSERR, EX_USAGE, Failure, complain, reason
 
 PROGRAM = "vm-image"
 
@@ -29,6 +29,9 @@ def main() -> int:
     except Failure as failure:
         complain(PROGRAM, str(failure))
         return failure.code
+    except OSError as error:
+        complain(PROGRAM, reason(error))
+        return EX_OSERR
     except KeyboardInterrupt:
         complain(PROGRAM, "interrupted")
         return 130

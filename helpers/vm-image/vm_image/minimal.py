@@ -4,16 +4,24 @@ Its packages are unpacked but not configured; what little configuration it has i
 """
 
 import shutil
-import subprocess
 from pathlib import Path
 
 from vm_image import guest
+from vm_image.archive import output_of
 from vm_image.modules import Modules
 
 PACKAGES = ("base-files", "busybox-static", "e2fsprogs", "kmod", "python3-cbor2")
 
 # What is not in the initramfs already and a device of ours may need.
-KERNEL_MODULES = ("button", "evdev", "pvpanic_pci", "virtio_rng", "virtio_balloon", "virtio_net", "vmw_vsock_virtio_transport")
+KERNEL_MODULES = (
+    "button",
+    "evdev",
+    "pvpanic_pci",
+    "virtio_rng",
+    "virtio_balloon",
+    "virtio_net",
+    "vmw_vsock_virtio_transport",
+)
 
 PARAMETERS: tuple[str, ...] = ()  # for the kernel, beside what all images want
 
@@ -86,9 +94,7 @@ def _keep_needed_modules(directory: Path) -> None:
 
 def _install_applets(tree: Path) -> None:
     """Link every applet of busybox that no package has a program for, and init."""
-    listing = subprocess.run(
-        ("chroot", tree, "/usr/bin/busybox", "--list-full"), capture_output=True, text=True, check=True
-    ).stdout
+    listing = output_of(("chroot", str(tree), "/usr/bin/busybox", "--list-full"), "cannot list busybox's applets")
     for path in listing.split():
         directory = "usr/sbin" if "sbin/" in path else "usr/bin"
         name = path.rpartition("/")[2]
