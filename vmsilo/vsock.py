@@ -27,7 +27,7 @@ def connect_hybrid(path: str, port: int, timeout: float) -> _socket.socket:
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         connection.settimeout(timeout)
-        connection.connect(path)
+        _connect_path(connection, path)
         try:
             connection.sendall(b"CONNECT %d\n" % port)
             reply = _read_line(connection)
@@ -40,6 +40,13 @@ def connect_hybrid(path: str, port: int, timeout: float) -> _socket.socket:
     except BaseException:
         connection.close()
         raise
+
+
+def _connect_path(connection: _socket.socket, path: str) -> None:
+    try:
+        connection.connect(path)
+    except BlockingIOError:  # a timeout does not make a Unix socket wait for a place in the queue
+        raise NotThere(f"too many connect to {path} at once") from None
 
 
 def _read_line(connection: _socket.socket) -> bytes:
