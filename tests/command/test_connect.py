@@ -13,7 +13,7 @@ import pytest
 from vmsilo import vsock
 from vsock_cmd import agent, credentials, handover
 
-from .conftest import HELPERS, PYTHON
+from .conftest import HELPERS, PYTHON, Rig
 from .test_run import until
 
 OK = b"OK 1073741824\n"
@@ -109,6 +109,31 @@ def test_patience_ends(serve: Serve, path: Path) -> None:
     with pytest.raises(vsock.NotThere, match="does not listen at vsock port 5000"):
         vsock.connect(3, 5000, str(path), patience=0.2, timeout=5)
     assert time.monotonic() - start < 2
+
+
+def test_full_queue_is_waited_for(path: Path) -> None:
+    """As hundreds of clients at once make it."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(0)
+    first = socket.socket(socket.AF_UNIX)
+    first.connect(str(path))
+    with pytest.raises(vsock.NotThere, match="at once"):
+        vsock.connect(3, 5000, str(path), patience=0, timeout=5)
+
+    def serve() -> None:
+        listener.accept()[0].close()
+        second, _ = listener.accept()
+        second.recv(100)
+        second.sendall(OK)
+        second.close()
+
+    timer = threading.Timer(0.1, serve)
+    timer.start()
+    vsock.connect(3, 5000, str(path), patience=5, timeout=5).close()
+    timer.join()
+    first.close()
+    listener.close()
 
 
 def test_silence_ends(serve: Serve, path: Path) -> None:
@@ -243,6 +268,50 @@ def test_endless_text_is_cut() -> None:
     with pytest.raises(handover.Refused) as caught:
         handover.take(ours, 1)
     assert len(str(caught.value)) == handover.ERROR_MAX
+
+
+# What the connector hands over, which a guest may have taken over
+
+
+KINDS = {
+    "datagram": lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM),
+    "packets": lambda: socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET),
+    "kernel": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+    "network": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
+    "file": lambda: open("/dev/null"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vm_run_writes_to_nothing_but_a_connection(rig: Rig, kind: str) -> None:
+    with KINDS[kind]() as wrong:
+        rig.serve_client = lambda client: handover.give(client, wrong.fileno())
+        result = rig.command("true")
+    assert result.returncode == 255
+    assert result.stderr == b"vm-run: VM demo: what the connector handed over is no connection to a guest\n"
+
+
+def test_vm_run_survives_a_socket_that_is_not_connected(rig: Rig) -> None:
+    unconnected = socket.socket(socket.AF_UNIX)
+    rig.serve_client = lambda client: handover.give(client, unconnected.fileno())
+    result = rig.command("true")
+    unconnected.close()
+    assert (result.returncode, result.stderr) == (255, b"vm-run: demo: the connection to the guest was lost\n")
+
+
+def test_more_descriptors_than_asked_for_are_refused(rig: Rig) -> None:
+    def serve(client: socket.socket) -> None:
+        handover.give(client, client.fileno(), client.fileno())
+
+    rig.serve_client = serve
+    result = rig.command("true")
+    assert (result.returncode, result.stderr) == (255, b"vm-run: VM demo: the helper's answer makes no sense\n")
+
+
+def test_refusal_of_the_connector_is_harmless(rig: Rig) -> None:
+    rig.serve_client = lambda client: handover.refuse(client, "\x1b]0;owned\x07\nvm-run: fine")
+    result = rig.command("true")
+    assert (result.returncode, result.stderr) == (255, b"vm-run: VM demo: ?]0;owned? vm-run: fine\n")
 
 
 # Who is served

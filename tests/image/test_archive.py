@@ -52,5 +52,5 @@ def test_output_of_a_program_that_only_root_has_in_its_path(monkeypatch: pytest.
     """su without "-" keeps the user's PATH, where chroot is not."""
     monkeypatch.setenv("PATH", "/usr/bin")
     assert archive.output_of(("chroot", "--version"), "no").startswith("chroot ")
-    with pytest.raises(Failure, match="no .*chroot --help"):
+    with pytest.raises(Failure, match=r"no .*chroot --help"):
         archive.output_of(("chroot", "--nonsense"), "no")
