@@ -289,6 +289,32 @@ def test_print_log(guest: Console) -> None:
     assert result.stdout.decode() == "^[]0;owned^Gone\n" + "two\n" * 500 + "café \ufffd"
 
 
+def test_print_log_without_what_was_given_back(guest: Console) -> None:
+    """Of a long log only the last part is kept; the rest is a hole."""
+    os.truncate(guest.log, 1 << 40)
+    guest.print(b"x" * 4096 + b"end\n")
+    result = run_shell(guest, "--log", "demo")
+    assert result.returncode == 0
+    assert result.stdout.lstrip(b"^@").lstrip(b"x") == b"end\n"
+
+
+def test_print_log_of_nothing(guest: Console) -> None:
+    result = run_shell(guest, "--log", "demo")
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
+
+
+def test_print_log_to_a_reader_that_leaves(guest: Console) -> None:
+    guest.print(b"line\n" * 100_000)
+    shell = [sys.executable, "-c", VM_SHELL, str(guest.run), "--log", "demo"]
+    process = subprocess.Popen(shell, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
+    assert process.stdout
+    assert process.stderr
+    assert process.stdout.read(5) == b"line\n"
+    process.stdout.close()
+    assert process.wait(20) == 141
+    assert process.stderr.read() == b""
+
+
 def test_needs_a_terminal(guest: Console) -> None:
     result = run_shell(guest, "demo")
     assert result.returncode == 64
