@@ -48,6 +48,13 @@ def hybrid_vsock(vm: str, *, by_hypervisor: bool) -> str:
     return (vm_dir(vm) if by_hypervisor else vsock_dir(vm)) + "/guest.socket"
 
 
+# In an image bundle, see vmsilo-image(5):
+BUNDLE_FORMAT = 1  # of the manifest
+BUNDLE_MANIFEST = "image.toml"
+BUNDLE_KERNEL = "vmlinux"
+BUNDLE_INITRAMFS = "initramfs"
+BUNDLE_ROOT = "rootfs.erofs"
+
 KERNEL_VSOCK = "/dev/vhost-vsock"
 
 # In the hypervisor's runtime directory:

@@ -32,6 +32,9 @@ def kernel_ready(cid: int) -> int:
     return cid
 
 
+# The system credential that tells the guest's systemd where to report that it is ready (systemd(1)).
+NOTIFY_CREDENTIAL = "vmm.notify_socket"
+
 # The system credential by which the host says that it reaches the guest through the kernel's vsock, so that the
 # agent must refuse any other source port; its value is "yes".
 RESERVED_PORT_CREDENTIAL = "vmsilo.reserved-port"

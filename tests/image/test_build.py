@@ -9,6 +9,7 @@ import pytest
 from project import ROOT
 
 from vm_image import bundle
+from vmsilo import paths
 
 pytestmark = [
     pytest.mark.lab,
@@ -34,10 +35,10 @@ def test_the_same_packages_give_the_same_bytes(tmp_path: Path) -> None:
     source = checkout(tmp_path / "checkout")
     one = build(source, tmp_path / "one", umask=0o022)
     two = build(source, tmp_path / "two", umask=0o077)
-    manifest = bundle.loads((one / bundle.MANIFEST).read_text())
+    manifest = bundle.loads((one / paths.BUNDLE_MANIFEST).read_text())
     assert manifest.variant == "minimal"
-    assert (one / bundle.KERNEL).read_bytes()[:4] == b"\x7fELF"
-    if bundle.loads((two / bundle.MANIFEST).read_text()).packages != manifest.packages:
+    assert (one / paths.BUNDLE_KERNEL).read_bytes()[:4] == b"\x7fELF"
+    if bundle.loads((two / paths.BUNDLE_MANIFEST).read_text()).packages != manifest.packages:
         pytest.skip("the archive changed between the two builds")
     for name in bundle.FILES:
         assert (one / name).read_bytes() == (two / name).read_bytes(), name

@@ -26,7 +26,7 @@ def make_bundle(directory: Path, name: str, kernel: bytes = b"\x7fELF") -> Path:
     path.mkdir(parents=True)
     for file in bundle.FILES:
         (path / file).write_bytes(kernel)
-    (path / bundle.MANIFEST).write_text(bundle.dumps(MANIFEST._replace(name=name)))
+    (path / paths.BUNDLE_MANIFEST).write_text(bundle.dumps(MANIFEST._replace(name=name)))
     return path
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from vm_image import archive, bundle, erofs, full, guest, initramfs, kernel, minimal
 from vm_image.modules import Modules
+from vmsilo import paths
 from vmsilo.failure import EX_DATAERR, Failure, complain
 
 # For the kernel. cryptomgr.notests: its self-tests cost a second under emulation and find nothing in a virtual
@@ -53,9 +54,11 @@ def _make(request: Request, sources: guest.Sources, scratch: Path) -> Path:
     with step("kernel"):
         archive.unpack_kernel(tree, unpacked, log)
         release = kernel_release(unpacked)
-        (finished / bundle.KERNEL).write_bytes(kernel.vmlinux((unpacked / f"boot/vmlinuz-{release}").read_bytes()))
+        (finished / paths.BUNDLE_KERNEL).write_bytes(
+            kernel.vmlinux((unpacked / f"boot/vmlinuz-{release}").read_bytes())
+        )
         guest.install_kernel_modules(tree, unpacked, release, log)
-    with step("initramfs"), (finished / bundle.INITRAMFS).open("wb") as output:
+    with step("initramfs"), (finished / paths.BUNDLE_INITRAMFS).open("wb") as output:
         modules = Modules(tree / "usr/lib/modules" / release)
         initramfs.write(output, tree, modules, sources.files / "initramfs")
     with step("guest"):
@@ -66,7 +69,7 @@ def _make(request: Request, sources: guest.Sources, scratch: Path) -> Path:
         guest.compile_python(tree, log)
         variant.finish(tree)
     with step("root file system"):
-        erofs.make(tree, finished / bundle.ROOT, epoch, log)
+        erofs.make(tree, finished / paths.BUNDLE_ROOT, epoch, log)
     manifest = bundle.Manifest(
         name=request.name,
         os="debian",
@@ -78,7 +81,7 @@ def _make(request: Request, sources: guest.Sources, scratch: Path) -> Path:
         built=epoch,
         packages=packages,
     )
-    (finished / bundle.MANIFEST).write_text(bundle.dumps(manifest))
+    (finished / paths.BUNDLE_MANIFEST).write_text(bundle.dumps(manifest))
     for name in bundle.FILES:
         (finished / name).chmod(0o644)
     return finished

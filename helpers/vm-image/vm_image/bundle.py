@@ -21,13 +21,7 @@ from vmsilo.failure import EX_NOINPUT, EX_NOPERM, EX_OSERR, EX_TEMPFAIL, EX_USAG
 
 T = TypeVar("T")
 
-FORMAT = 1
-
-KERNEL = "vmlinux"
-INITRAMFS = "initramfs"
-ROOT = "rootfs.erofs"
-MANIFEST = "image.toml"
-FILES = (KERNEL, INITRAMFS, ROOT, MANIFEST)
+FILES = (paths.BUNDLE_KERNEL, paths.BUNDLE_INITRAMFS, paths.BUNDLE_ROOT, paths.BUNDLE_MANIFEST)
 
 NAME_RULE = "lower-case letters, digits, dots and dashes, beginning with a letter, at most 64 characters"
 
@@ -53,7 +47,7 @@ class Manifest(NamedTuple):
 
 def dumps(manifest: Manifest) -> str:
     """The manifest as TOML text, the same bytes for the same manifest."""
-    lines = [f"format = {FORMAT}"]
+    lines = [f"format = {paths.BUNDLE_FORMAT}"]
     for key, value in manifest._asdict().items():
         if isinstance(value, tuple):
             lines += [f"{key} = [", *(f"  {_quoted(item)}," for item in value), "]"]
@@ -67,8 +61,8 @@ def dumps(manifest: Manifest) -> str:
 def loads(text: str) -> Manifest:
     """Read what dumps() wrote. Raises ValueError with what is wrong."""
     table = tomllib.loads(text)
-    if table.get("format") != FORMAT:
-        raise ValueError(f"not a manifest of format {FORMAT}")
+    if table.get("format") != paths.BUNDLE_FORMAT:
+        raise ValueError(f"not a manifest of format {paths.BUNDLE_FORMAT}")
 
     def value(key: str, kind: type[T]) -> T:
         found = table.get(key)
@@ -144,11 +138,11 @@ def images(directory: Path) -> list[Image]:
 def _image(path: Path, running: dict[str, list[str]], configured: dict[str, list[str]]) -> Image:
     manifest, problem = None, ""
     try:
-        manifest = loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = loads((path / paths.BUNDLE_MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        problem = f"no {MANIFEST}"
+        problem = f"no {paths.BUNDLE_MANIFEST}"
     except (OSError, ValueError) as error:
-        problem = f"{MANIFEST}: {error}"
+        problem = f"{paths.BUNDLE_MANIFEST}: {error}"
     if missing := [name for name in FILES if not (path / name).is_file()]:
         problem = problem or f"no {missing[0]}"
     try:

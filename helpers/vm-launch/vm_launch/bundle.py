@@ -10,8 +10,6 @@ from typing import NamedTuple
 from vmsilo import paths
 from vmsilo.failure import EX_CONFIG, EX_NOINPUT, Failure
 
-MANIFEST = "image.toml"
-FORMAT = 1
 _MANIFEST_MAX = 1 << 20  # bytes
 
 
@@ -29,7 +27,7 @@ def read(directory: str) -> Bundle:
 
     Raises Failure if there is none, or one that this version does not understand.
     """
-    manifest = os.path.join(directory, MANIFEST)
+    manifest = os.path.join(directory, paths.BUNDLE_MANIFEST)
     try:
         with open(manifest, "rb") as file:
             text = file.read(_MANIFEST_MAX + 1)
@@ -38,9 +36,9 @@ def read(directory: str) -> Bundle:
     except OSError as error:
         raise Failure(f"cannot read {manifest}: {error.strerror}", code=EX_NOINPUT) from None
     return Bundle(
-        kernel=os.path.join(directory, "vmlinux"),
-        initramfs=os.path.join(directory, "initramfs"),
-        root=os.path.join(directory, "rootfs.erofs"),
+        kernel=os.path.join(directory, paths.BUNDLE_KERNEL),
+        initramfs=os.path.join(directory, paths.BUNDLE_INITRAMFS),
+        root=os.path.join(directory, paths.BUNDLE_ROOT),
         cmdline=parse(text, manifest),
     )
 
@@ -56,9 +54,9 @@ def parse(text: bytes, where: str) -> str:
     except ValueError as error:
         raise Failure(f"{where}: {error}", code=EX_CONFIG) from None
     found = manifest.get("format")
-    if found != FORMAT:
+    if found != paths.BUNDLE_FORMAT:
         raise Failure(
-            f"{where}: format {found!r}, but this version of vmsilo reads format {FORMAT}",
+            f"{where}: format {found!r}, but this version of vmsilo reads format {paths.BUNDLE_FORMAT}",
             "build the image again",
             EX_CONFIG,
         )

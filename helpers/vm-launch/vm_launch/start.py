@@ -273,7 +273,7 @@ def connect_device(path: str) -> int:
 def oem_strings(plan: Plan, *, kernel_vsock: bool) -> tuple[str, ...]:
     """The guest's system credentials as SMBIOS strings (systemd.system-credentials(7))."""
     port = ports.kernel_ready(plan.cid) if kernel_vsock else ports.READY
-    ours = [Credential("vmm.notify_socket", f"vsock-stream:{ports.HOST_CID}:{port}")]
+    ours = [Credential(ports.NOTIFY_CREDENTIAL, f"vsock-stream:{ports.HOST_CID}:{port}")]
     if kernel_vsock:
         ours.append(Credential(ports.RESERVED_PORT_CREDENTIAL, "yes"))
     return tuple(oem_string(credential) for credential in (*plan.credentials, *ours))

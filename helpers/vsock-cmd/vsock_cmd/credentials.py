@@ -3,8 +3,9 @@
 import _socket
 import os
 
+from vmsilo import ports
+
 _SYSTEM = "/run/credentials/@system"
-_NOTIFY = "vmm.notify_socket"
 _VALUE_MAX = 4096
 _TIMEOUT = 10.0  # seconds
 
@@ -28,7 +29,7 @@ def read(name: str) -> str | None:
 
 def notify_ready() -> bool:
     """Tell the host that the guest is ready, as systemd would; for guests without it. Whether anybody was told."""
-    address = parse_address(read(_NOTIFY) or "")
+    address = parse_address(read(ports.NOTIFY_CREDENTIAL) or "")
     if address is None:
         return False
     host = _socket.socket(_socket.AF_VSOCK, _socket.SOCK_STREAM)

@@ -10,6 +10,7 @@ import signal
 import time
 
 from vm_launch.hypervisor import Drive, Start, Target, Traits, no_config, nothing
+from vmsilo import paths
 from vmsilo.failure import Failure
 from vmsilo.plan import Plan
 
@@ -95,9 +96,8 @@ def explain(status: int) -> str:
 
 
 def _console(plan: Plan) -> str:
-    directory = plan.run_dir
-    ends = f"path={quote(directory + '/console.out')},input={quote(directory + '/console.in')}"
-    return f"type=file,hardware=serial,num=1,{ends}"
+    output, keyboard = (os.path.join(plan.run_dir, name) for name in (paths.CONSOLE_LOG, paths.CONSOLE_INPUT))
+    return f"type=file,hardware=serial,num=1,path={quote(output)},input={quote(keyboard)}"
 
 
 def _block(drive: Drive) -> str:
