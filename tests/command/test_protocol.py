@@ -147,6 +147,7 @@ def test_connection_without_a_request(agent: Agent) -> None:
         (frames.pack(wire.CLOSED, 5), "does not come from here"),
         (frames.pack(wire.CONTROL, 0, cbor.encode({"type": "signal", "signal": 65})), "'signal' is 65"),
         (frames.pack(wire.CONTROL, 0, cbor.encode({"type": "reboot"})), "unknown type 'reboot'"),
+        (frames.pack(wire.CONTROL, 1, cbor.encode({"type": "signal", "signal": 1})), "control message on channel 1"),
     ],
 )
 def test_wrong_frame_ends_the_command(agent: Agent, tmp_path: Path, wrong: bytes, text: str) -> None:
@@ -261,6 +262,7 @@ STARTED = frames.pack(wire.CONTROL, 0, wire.encode_reply(wire.Started(1)))
         (frames.pack(wire.CONTROL, 0, cbor.encode({"type": "started", "version": 2, "pid": 1})), "version 2"),
         (frames.pack(wire.DATA, wire.STDOUT, b"x"), "does not lead here"),
         (STARTED + STARTED, "starts twice"),
+        (frames.pack(wire.CONTROL, 2, wire.encode_reply(wire.Started(1))), "control message on channel 2"),
         (STARTED + frames.pack(wire.DATA, 3, b"x"), "channel 3, which does not lead here"),
         (STARTED + frames.pack(wire.DATA, wire.STDIN, b"x"), "channel 0, which does not lead here"),
         (STARTED + frames.pack(wire.DATA, wire.STDOUT, bytes(1000)) * 1200, "more data on channel 1"),

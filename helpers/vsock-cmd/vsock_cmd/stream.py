@@ -308,6 +308,8 @@ class Link:
                 if kind == wire.DATA:
                     self._on_data(channel, payload)
                 elif kind == wire.CONTROL:
+                    if channel:
+                        raise wire.WireError(f"control message on channel {channel}")
                     self.on_control(bytes(payload))
                     if self.finished:
                         return
