@@ -14,6 +14,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from vsock_cmd import terminal
+
 from .conftest import Rig
 from .test_run import until
 
@@ -206,3 +208,15 @@ def test_closed_stdout_hangs_the_terminal_up(rig: Rig) -> None:
 def test_background_processes_do_not_hold_a_terminal(rig: Rig) -> None:
     result = rig.run("-t", rig.vm, "trap '' HUP; sleep 5 & echo done")
     assert result.stdout == b"done\r\n"
+
+
+def test_terminal_that_has_gone_is_no_failure() -> None:
+    master, slave = os.openpty()
+    one, other = terminal.Terminal(slave), terminal.Terminal(slave)
+    one.raw()
+    os.close(master)
+    one.restore()
+    other.raw()
+    other.restore()
+    assert other.size() == (24, 80)
+    os.close(slave)

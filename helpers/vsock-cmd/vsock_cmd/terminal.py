@@ -19,7 +19,10 @@ class Terminal:
 
     def raw(self) -> None:
         """Every key goes to the guest as it is; cfmakeraw(3)."""
-        mode = termios.tcgetattr(self._fd)
+        try:
+            mode = termios.tcgetattr(self._fd)
+        except termios.error:
+            return  # the terminal has gone; a SIGHUP will say so
         self._found = self._found or [*mode[:_CC], list(mode[_CC])]
         mode[_IFLAG] &= ~(
             termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
@@ -29,16 +32,19 @@ class Terminal:
         mode[_LFLAG] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
         mode[_CFLAG] = mode[_CFLAG] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
         mode[_CC][termios.VMIN], mode[_CC][termios.VTIME] = 1, 0
-        termios.tcsetattr(self._fd, termios.TCSADRAIN, mode)
+        self._set(mode)
 
     def restore(self) -> None:
         """Undo raw()."""
         if self._found:
-            try:
-                termios.tcsetattr(self._fd, termios.TCSADRAIN, self._found)  # type: ignore[arg-type]
-            except termios.error:
-                pass  # the terminal has gone
+            self._set(self._found)
             self._found = None
+
+    def _set(self, mode: list[object]) -> None:
+        try:
+            termios.tcsetattr(self._fd, termios.TCSADRAIN, mode)  # type: ignore[arg-type]
+        except termios.error:
+            pass  # the terminal has gone
 
     def size(self) -> tuple[int, int]:
         """(rows, columns); (24, 80) where it has none."""
