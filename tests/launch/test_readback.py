@@ -4,9 +4,11 @@ fw_cfg(QEMU's docs/specs/fw_cfg): port 0x510 selects an item, port 0x511 reads i
 (docs/devel/testing/qtest) has one line per command and answer.
 """
 
+import errno
 import shutil
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +36,8 @@ class Machine:
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(10)
-        self._socket.connect(str(path))
+        while self._socket.connect_ex(str(path)) == errno.ECONNREFUSED:
+            time.sleep(0.01)  # bound, and about to listen
         self._stream = self._socket.makefile("rwb")
 
     def close(self) -> None:
