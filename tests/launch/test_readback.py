@@ -36,8 +36,10 @@ class Machine:
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(10)
-        while self._socket.connect_ex(str(path)) == errno.ECONNREFUSED:
+        end = time.monotonic() + 10
+        while (error := self._socket.connect_ex(str(path))) == errno.ECONNREFUSED and time.monotonic() < end:
             time.sleep(0.01)  # bound, and about to listen
+        assert not error, errno.errorcode[error]
         self._stream = self._socket.makefile("rwb")
 
     def close(self) -> None:
