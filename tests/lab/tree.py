@@ -27,7 +27,6 @@ PACKAGES = (
     "polkitd",
     "procps",
     "python3",
-    "python3-cbor2",
     "python3-jeepney",
     "python3-pyroute2",
     "python3-pyudev",

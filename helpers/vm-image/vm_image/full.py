@@ -23,7 +23,6 @@ PACKAGES = (
     "udev",
     "kmod",
     "python3",
-    "python3-cbor2",
     "busybox-static",
     "e2fsprogs",
     "iproute2",

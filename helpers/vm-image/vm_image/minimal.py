@@ -10,7 +10,7 @@ from vm_image import guest
 from vm_image.archive import output_of
 from vm_image.modules import Modules
 
-PACKAGES = ("base-files", "busybox-static", "e2fsprogs", "kmod", "python3-cbor2")
+PACKAGES = ("base-files", "busybox-static", "e2fsprogs", "kmod", "python3")
 
 # What is not in the initramfs already and a device of ours may need.
 KERNEL_MODULES = (
