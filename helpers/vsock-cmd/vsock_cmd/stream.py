@@ -81,10 +81,6 @@ class Sink:
         self.ended = False  # the peer has sent the end of the stream
         self.broken = False  # nobody reads fd: what still comes is dropped
 
-    @property
-    def done(self) -> bool:
-        return self.fd < 0 or (self.ended and not self.waiting)
-
     def put(self, piece: memoryview) -> None:
         """Take what arrived. Raises WireError for more than was granted or data after the end."""
         size = len(piece)
