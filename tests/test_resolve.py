@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmsilo import ports
-from vmsilo.plan import Disk, HostPlan, Overlay, dumps, loads
+from vmsilo.plan import Disk, HostPlan, Overlay, PciDevice, Setting, Share, VhostUser, dumps, loads
 from vmsilo.ports import CID_END, CID_FIRST
 from vmsilo_generator.model import Config, Host, Hypervisor, Vm
 from vmsilo_generator.resolve import cid, cid_problems, host_plan, make_plan, resolve
@@ -113,6 +113,13 @@ def test_a_writable_root_needs_no_overlay() -> None:
 
 def test_plans_survive_their_file() -> None:
     plan = make_plan(a_vm(kernel_params=("a", "ü\n"), extra_config={"a": [1, {"b": None}]}, root_disk=Disk("/x")))
+    further = (Setting("a", "b"), Setting("c", value=True), Setting("d", 1))
+    plan = plan._replace(
+        disks=(Disk("/y", id="y"), Disk("/z", settings=further)),
+        shares=(Share("home", "/run/x"),),
+        vhost_user=(VhostUser("net", "/run/y", further),),
+        pci=(PciDevice("0000:01:00.0", further),),
+    )
     assert loads(dumps(plan)) == plan
 
 

@@ -7,7 +7,14 @@ The generator writes it beside the VM's units; nothing in it is left to compute 
 import json
 from typing import Any, NamedTuple
 
-VERSION = 1
+VERSION = 2
+
+
+class Setting(NamedTuple):
+    """A key that the user wrote for the hypervisor, handed on as it is."""
+
+    key: str
+    value: str | int | float | bool
 
 
 class Disk(NamedTuple):
@@ -20,6 +27,29 @@ class Disk(NamedTuple):
     sparse: bool = False  # pass discards on to the file
     block_size: int = 0  # bytes; 0: the hypervisor's own default
     id: str = ""
+    settings: tuple[Setting, ...] = ()  # further ones, for the hypervisor that takes them
+
+
+class Share(NamedTuple):
+    """A directory of the host that the guest mounts by virtiofs."""
+
+    tag: str
+    socket: str  # where its virtiofsd listens (vhost-user)
+
+
+class VhostUser(NamedTuple):
+    """A device whose backend the user runs."""
+
+    type: str
+    socket: str
+    settings: tuple[Setting, ...]
+
+
+class PciDevice(NamedTuple):
+    """A PCI device of the host that the guest gets."""
+
+    address: str  # domain:bus:device.function, all of it, in lower case
+    settings: tuple[Setting, ...]
 
 
 class Overlay(NamedTuple):
@@ -46,9 +76,15 @@ class Plan(NamedTuple):
     initramfs: str  # "" = the bundle's
     root: Disk | None  # None = the bundle's rootfs.erofs, read-only
     overlay: Overlay
+    disks: tuple[Disk, ...]  # beside the root
+    shares: tuple[Share, ...]
+    vhost_user: tuple[VhostUser, ...]
+    pci: tuple[PciDevice, ...]
     kernel_params: tuple[str, ...]
     memory: int  # MiB
+    hugepages: bool
     cpus: int
+    core_scheduling: str  # off | vm | full: who may run on a core's other hyperthread
     cid: int
     vsock: str  # path of the hybrid socket; "" = only the kernel's vsock (crosvm)
     credentials: tuple[Credential, ...]
@@ -77,12 +113,16 @@ _encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 
 def dumps(plan: Plan | HostPlan) -> str:
     """The plan as JSON text, the same bytes for the same plan."""
-    fields: dict[str, Any] = {"version": VERSION, **plan._asdict()}
-    if isinstance(plan, Plan):
-        fields["root"] = plan.root and plan.root._asdict()
-        fields["overlay"] = plan.overlay._asdict()
-        fields["credentials"] = [credential._asdict() for credential in plan.credentials]
-    return _encode(fields) + "\n"
+    return _encode({"version": VERSION, **_plain(plan)}) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """*value* with a dictionary in place of each named tuple, since JSON would make a list of it."""
+    if isinstance(value, tuple):
+        if hasattr(value, "_asdict"):
+            return {key: _plain(item) for key, item in value._asdict().items()}
+        return [_plain(item) for item in value]
+    return value
 
 
 def loads(text: str) -> Plan:
@@ -93,9 +133,21 @@ def loads(text: str) -> Plan:
     fields = json.loads(text)
     if not isinstance(fields, dict) or fields.pop("version", None) != VERSION:
         raise ValueError(f"not a plan of version {VERSION}: run systemctl daemon-reload")
-    fields["root"] = Disk(**fields["root"]) if fields["root"] else None
+    fields["root"] = _disk(fields["root"]) if fields["root"] else None
     fields["overlay"] = Overlay(**fields["overlay"])
+    fields["disks"] = tuple(_disk(item) for item in fields["disks"])
+    fields["shares"] = tuple(Share(**item) for item in fields["shares"])
+    fields["vhost_user"] = tuple(VhostUser(**_with_settings(item)) for item in fields["vhost_user"])
+    fields["pci"] = tuple(PciDevice(**_with_settings(item)) for item in fields["pci"])
     fields["credentials"] = tuple(Credential(**item) for item in fields["credentials"])
     for key in ("kernel_params", "extra_args", "extra_run_args"):
         fields[key] = tuple(fields[key])
     return Plan(**fields)
+
+
+def _disk(item: dict[str, Any]) -> Disk:
+    return Disk(**_with_settings(item))
+
+
+def _with_settings(item: dict[str, Any]) -> dict[str, Any]:
+    return {**item, "settings": tuple(Setting(**setting) for setting in item["settings"])}

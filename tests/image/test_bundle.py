@@ -32,8 +32,10 @@ def make_bundle(directory: Path, name: str, kernel: bytes = b"\x7fELF") -> Path:
 
 def plan_of(vm: str, image: Path) -> str:
     fields = dict.fromkeys(plan.Plan._fields)
-    fields |= {"vm": vm, "image": str(image), "overlay": plan.Overlay("raw", 1), "credentials": (),
-               "kernel_params": (), "extra_args": (), "extra_run_args": ()}  # fmt: skip
+    fields |= dict.fromkeys(
+        ("credentials", "disks", "shares", "vhost_user", "pci", "kernel_params", "extra_args", "extra_run_args"), ()
+    )
+    fields |= {"vm": vm, "image": str(image), "overlay": plan.Overlay("raw", 1)}
     return plan.dumps(plan.Plan(**fields))  # type: ignore[arg-type]
 
 

@@ -215,9 +215,9 @@ def test_little_room_is_said(host_with_vsock: Host) -> None:
     [
         (None, EX_NOINPUT, "there is no plan"),
         ("{", EX_CONFIG, "plan: "),
-        ("[]", EX_CONFIG, "not a plan of version 1: run systemctl daemon-reload"),
-        ('{"version": 2}', EX_CONFIG, "not a plan of version 1"),
-        ('{"version": 1}', EX_CONFIG, "plan: "),
+        ("[]", EX_CONFIG, "not a plan of version 2: run systemctl daemon-reload"),
+        ('{"version": 1}', EX_CONFIG, "not a plan of version 2"),
+        ('{"version": 2}', EX_CONFIG, "plan: "),
         (dumps(minimal_plan(hypervisor="xen")), EX_CONFIG, "there is no hypervisor 'xen'"),
     ],
 )
