@@ -80,7 +80,7 @@ MAY_IMPORT = {
     "output": {"unitfile"},
     "source": {"vmsilo.paths"},
     "resolve": {"vmsilo.paths", "vmsilo.plan", "vmsilo.ports", "machine", "model", "hypervisor"},
-    "hypervisor": {"hypervisor"},
+    "hypervisor": {"vmsilo.plan", "hypervisor"},
     "roles": {"vmsilo.names", "vmsilo.paths", "vmsilo.plan", "machine", "unitfile", "hypervisor", "roles"},
 }
 

@@ -1,6 +1,13 @@
 """What each hypervisor needs from its units. One module each; nothing else asks which one it is."""
 
+from collections.abc import Callable
 from typing import NamedTuple
+
+from vmsilo.plan import Plan
+
+
+def never(_plan: Plan) -> bool:
+    return False
 
 
 class Needs(NamedTuple):
@@ -9,7 +16,7 @@ class Needs(NamedTuple):
     vsock_by_hypervisor: bool = False  # serves the hybrid vsock socket itself
     vsock_by_backend: bool = False  # is served by vhost-device-vsock where the kernel has no vsock
     vsock_by_kernel: bool = False  # uses the kernel's vsock, where there is one
-    writes_code: bool = False  # maps memory writable and executable
+    writes_code: Callable[[Plan], bool] = never  # maps memory writable and executable
     namespaces: str = "yes"  # RestrictNamespaces=
     denied_calls: str = "@privileged @resources"  # of the system calls in @system-service
     resource_calls: str = ""  # of those denied, allowed all the same

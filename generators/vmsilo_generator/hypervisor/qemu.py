@@ -1,12 +1,20 @@
 """QEMU."""
 
+from vmsilo.plan import Plan
 from vmsilo_generator.hypervisor import Needs
+
+
+def emulates(plan: Plan) -> bool:
+    """Whether it may run with TCG, which writes the code that it runs: unless the machine is to have KVM alone."""
+    properties = plan.machine.replace(",,", "\0").split(",")
+    accelerators = [word for item in properties if item.startswith("accel=") for word in item[6:].split(":")]
+    return set(accelerators) != {"kvm"}
+
 
 NEEDS = Needs(
     vsock_by_backend=True,
     vsock_by_kernel=True,
-    # TCG, which is what QEMU falls back to without KVM, writes the code that it runs.
-    writes_code=True,
+    writes_code=emulates,
     # It confines itself with one more filter (-sandbox on).
     further_calls="seccomp",
 )

@@ -24,6 +24,7 @@ def units(refusal: Refusal) -> Iterator[Unit | Link]:
         ("User", names.user(vm)),
         ("DynamicUser", "yes"),
         *sandbox.NO_CAPABILITY,
+        *sandbox.NO_NETWORK,
         *sandbox.HELPER,
         ("RestrictAddressFamilies", "AF_UNIX"),
     )

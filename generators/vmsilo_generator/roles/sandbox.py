@@ -1,4 +1,15 @@
-"""The empty room that every service of a VM is in.
+"""The empty room that every service of a VM is in, in pieces that a unit is put together from:
+
+- ``identity(vm)``: slice and user. Every service of a VM has it.
+- ``NO_CAPABILITY``: the empty set, and no other users. A service that must keep a capability of the host says
+  CapabilityBoundingSet= itself, and has no PrivateUsers=, in which a capability is worth nothing.
+- ``NO_NETWORK``: nobody to talk to but by Unix sockets that stand in files.
+- ``HELPER``: all that a program can do without which starts for a moment and does nothing out of the ordinary.
+- ``BACKEND``: the same for a device of the VM that runs as long as it does.
+- ``KERNEL``: what of HELPER even a hypervisor can do without.
+- ``view(...)``: which paths there are.
+
+vmsilo-security(7) has a figure for each unit made of these; tests/lab/test_exposure.py holds both together.
 
 DynamicUser= brings along: a user that owns nothing, a read-only file system, a private /tmp, no new privileges, no
 set-user-ID files, and no shared memory left behind.
@@ -25,10 +36,14 @@ def identity(vm: str) -> Assignments:
 NO_NETWORK: Assignments = (
     ("PrivateNetwork", "yes"),
     ("PrivateIPC", "yes"),
+    # For a socket that was made elsewhere and passed in.
+    ("IPAddressDeny", "any"),
 )
 
 # What no service of a VM needs, nor any program that it could be made to run.
 KERNEL: Assignments = (
+    ("DevicePolicy", "closed"),
+    ("KeyringMode", "private"),
     ("LockPersonality", "yes"),
     ("PrivateDevices", "yes"),
     ("ProtectClock", "yes"),
@@ -44,7 +59,10 @@ KERNEL: Assignments = (
     ("SystemCallErrorNumber", "EPERM"),
 )
 
-NO_CAPABILITY: Assignments = (("CapabilityBoundingSet", ""),)
+NO_CAPABILITY: Assignments = (
+    ("CapabilityBoundingSet", ""),
+    ("PrivateUsers", "yes"),
+)
 
 
 def view(*readable: str, writable: tuple[str, ...] = ()) -> Assignments:
@@ -60,12 +78,21 @@ def view(*readable: str, writable: tuple[str, ...] = ()) -> Assignments:
     return tuple(lines)
 
 
-# For helpers, which start for a moment and do nothing out of the ordinary.
-HELPER: Assignments = (
+# For devices of the VM, each a program of its own. What they may take of the host's memory is the slice's affair:
+# what they touch of the guest's memory first is counted as theirs.
+BACKEND: Assignments = (
     *KERNEL,
     ("MemoryDenyWriteExecute", "yes"),
     ("ProcSubset", "pid"),
     ("RestrictNamespaces", "yes"),
     ("SystemCallFilter", "@system-service"),
     ("SystemCallFilter", "~@privileged @resources"),
+)
+
+# For helpers, which start for a moment and do nothing out of the ordinary.
+HELPER: Assignments = (
+    *BACKEND,
+    ("LimitNOFILE", "256"),
+    ("MemoryMax", "128M"),
+    ("TasksMax", "16"),
 )

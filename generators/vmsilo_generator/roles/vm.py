@@ -95,7 +95,7 @@ def hardening(machine: Machine, need: Needs) -> Assignments:
         *sandbox.KERNEL,
         ("RestrictAddressFamilies", "AF_UNIX AF_VSOCK" if need.vsock_by_kernel else "AF_UNIX"),
         ("RestrictNamespaces", need.namespaces),
-        *([] if need.writes_code else [("MemoryDenyWriteExecute", "yes")]),
+        *([] if need.writes_code(plan) else [("MemoryDenyWriteExecute", "yes")]),
         *([] if need.reads_proc else [("ProcSubset", "pid")]),
         *calls,
         *[("DeviceAllow", words(device, "rw")) for device in devices(machine, need)],

@@ -46,7 +46,7 @@ def unit(machine: Machine) -> Unit:
                     ("RuntimeDirectoryMode", "0700"),
                     *sandbox.NO_CAPABILITY,
                     *sandbox.NO_NETWORK,
-                    *sandbox.HELPER,
+                    *sandbox.BACKEND,
                     ("RestrictAddressFamilies", "AF_UNIX"),
                     *sandbox.view(writable=(paths.vsock_dir(plan.vm),)),
                 ),

@@ -1,0 +1,146 @@
+"""Each unit as `systemd-analyze security` judges it, beside the figures and reasons in vmsilo-security(7).
+
+VMSILO_REWRITE_FIGURES=1 writes the page's table anew, for review with git diff. The reasons are written by hand.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from project import ROOT
+
+from lab import config
+from lab.host import Host
+from vmsilo import paths
+
+PAGE = ROOT / "man" / "vmsilo-security.7"
+TREES = ROOT / "tests" / "trees"
+FIRST = '.\\" The figures: VMSILO_REWRITE_FIGURES=1 pytest tests/lab/test_exposure.py\n'
+LAST = '.\\" The end of the figures.\n'
+
+HELPER_MAX = 1.2
+BACKEND_MAX = 1.5
+ONESHOT_MAX = 3.0  # with a capability of the host
+
+
+class Measured(NamedTuple):
+    """A unit in the table."""
+
+    name: str  # with "name" for the VM's
+    of: str  # whose it is, where it depends on the hypervisor
+    file: Path
+    most: float  # exposure it may have
+
+
+def of_tree(case: str, unit: str, of: str, most: float) -> Measured:
+    return Measured(unit, of, TREES / case / "units.expected" / unit.replace("name", "work", 1), most)
+
+
+MEASURED = (
+    of_tree("qemu", "vmsilo-name-vm.service", "QEMU", BACKEND_MAX),
+    of_tree("cloud-hypervisor", "vmsilo-name-vm.service", "cloud-hypervisor", BACKEND_MAX),
+    of_tree("crosvm", "vmsilo-name-vm.service", "crosvm", BACKEND_MAX),
+    of_tree("qemu", "vmsilo-name-vsock.service", "QEMU", BACKEND_MAX),
+    of_tree("qemu", "vmsilo-name@.service", "QEMU, crosvm", HELPER_MAX),
+    of_tree("cloud-hypervisor", "vmsilo-name@.service", "cloud-hypervisor", HELPER_MAX),
+    of_tree("qemu", "vmsilo-name-console@.service", "", HELPER_MAX),
+    Measured("vmsilo-trim.service", "", ROOT / "units" / "vmsilo-trim.service", ONESHOT_MAX),
+)
+
+
+class Verdict(NamedTuple):
+    figure: float
+    missing: tuple[str, ...]  # what the unit does not say, or says less of than it could
+
+
+@pytest.fixture(scope="module")
+def units(lab: Host) -> Iterator[dict[Measured, Verdict]]:
+    """Every unit of the table, measured by the lab's systemd."""
+    yield {unit: offline(lab, unit.file) for unit in MEASURED}
+    lab.run("rm", "-rf", "/run/exposure")
+
+
+def offline(lab: Host, file: Path) -> Verdict:
+    place = f"/run/exposure/{file.parent.parent.name}"
+    lab.write(f"{place}/{file.name}", file.read_text())
+    return judged(lab, "--offline=yes", f"{place}/{file.name}")
+
+
+def judged(lab: Host, *arguments: str) -> Verdict:
+    text = lab.run("systemd-analyze", "security", "--no-pager", *arguments).out
+    figure = re.search(r"^→ Overall exposure level for .*: (\d+\.\d) ", text, re.MULTILINE)
+    assert figure, text
+    missing = re.findall(r"^✗ (\S+) .* \d\.\d$", text, re.MULTILINE)
+    return Verdict(float(figure[1]), tuple(sorted(missing)))
+
+
+def table(units: dict[Measured, Verdict]) -> str:
+    """The page's table."""
+    lines = [".Bl -tag -width 0.0"]
+    for unit, verdict in units.items():
+        names = [name.replace("…", "others").replace("~", "\\(ti") for name in verdict.missing]
+        of = f" Pq {unit.of.replace(', ', ' and ')}" if unit.of else ""
+        lines += [f".It {verdict.figure:.1f}", f".Pa {unit.name.replace('-', chr(92) + '-')}{of}", ".br"]
+        lines += [", ".join(names)] if names else []
+    return "\n".join([*lines, ".El", ""])
+
+
+def test_page_has_the_figures(units: dict[Measured, Verdict]) -> None:
+    head, first, rest = PAGE.read_text().partition(FIRST)
+    old, last, tail = rest.partition(LAST)
+    assert first
+    assert last
+    new = table(units)
+    if os.environ.get("VMSILO_REWRITE_FIGURES"):
+        PAGE.write_text(head + first + new + last + tail)
+        old = new
+    assert old == new
+
+
+def test_page_has_the_reasons(units: dict[Measured, Verdict]) -> None:
+    """For each directive that any unit does without."""
+    _, _, reasons = PAGE.read_text().partition(LAST)
+    tags = re.findall(r"^\.It Sy (.*)", reasons, re.MULTILINE)
+    given = {name for tag in tags for name in re.findall(r"\w+=", tag)}
+    assert {directive(name) for verdict in units.values() for name in verdict.missing} == given
+
+
+def directive(name: str) -> str:
+    """The setting behind a line of systemd-analyze, such as User=/DynamicUser= or SystemCallFilter=~@mount."""
+    return name.partition("=")[0] + "="
+
+
+def test_exposure_is_small(units: dict[Measured, Verdict]) -> None:
+    assert {unit: verdict for unit, verdict in units.items() if verdict.figure > unit.most} == {}
+
+
+def test_every_service_is_measured() -> None:
+    measured = {unit.name for unit in MEASURED}
+    assert {path.name for path in (ROOT / "units").glob("*.service")} <= measured
+    written = {path.name for case in TREES.iterdir() for path in case.glob("units.expected/vmsilo-work*.service")}
+    assert {name.replace("work", "name", 1) for name in written} <= measured
+
+
+def test_the_running_system_agrees(lab: Host) -> None:
+    """What is counted from files is what the manager has made of them."""
+    with lab.configured({"exposed": config.vm()}):
+        for unit in ("vmsilo-exposed-vm.service", "vmsilo-exposed@1.service", "vmsilo-exposed-vsock.service"):
+            file = unit.replace("@1", "@")
+            assert judged(lab, unit) == judged(lab, "--offline=yes", f"{paths.GENERATOR_DIR}/{file}")
+
+
+def test_a_hole_is_seen(lab: Host, tmp_path: Path) -> None:
+    """The tests above mean nothing if the figures can't change."""
+    whole = tmp_path / "whole" / "units.expected" / "hole.service"
+    holed = tmp_path / "holed" / "units.expected" / "hole.service"
+    for path in (whole, holed):
+        path.parent.mkdir(parents=True)
+    shutil.copy(TREES / "qemu/units.expected/vmsilo-work-vm.service", whole)
+    holed.write_text(whole.read_text().replace("PrivateNetwork=yes\n", ""))
+    before, after = offline(lab, whole), offline(lab, holed)
+    assert set(after.missing) - set(before.missing) == {"PrivateNetwork="}
+    assert after.figure > before.figure
