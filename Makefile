@@ -14,6 +14,7 @@ generatordir = $(prefix)/lib/systemd/system-generators
 polkitdir    = $(datadir)/polkit-1/rules.d
 completiondir = $(datadir)/bash-completion/completions
 docdir       = $(datadir)/doc/vmsilo
+sharedir     = $(datadir)/vmsilo
 python       = /usr/bin/python3
 INSTALL      = install
 
@@ -25,7 +26,7 @@ packages  = $(patsubst %/__init__.py,%,$(wildcard vmsilo/__init__.py generators/
 # Launchers: helpers that units start, the guest's agent, and all others are commands for people.
 launchers = $(shell find helpers -mindepth 2 -maxdepth 2 -type f -perm -100 | sort)
 agent     = helpers/vsock-cmd/agent
-internals = helpers/vm-launch/vm-launch helpers/vsock-cmd/vsock-cmd
+internals = helpers/vm-home/vm-home helpers/vm-launch/vm-launch helpers/vsock-cmd/vsock-cmd
 commands  = $(filter-out $(agent) $(internals),$(launchers))
 units     = $(wildcard units/*.slice units/*.target units/*.service units/*.socket units/*.timer)
 rules     = $(wildcard units/polkit/*.rules)
@@ -77,7 +78,9 @@ install:
 	launch() { $(INSTALL) -d "$(DESTDIR)$$2"; $(launcher) "$$1" >"$(DESTDIR)$$2/$${1##*/}"; \
 	    chmod 755 "$(DESTDIR)$$2/$${1##*/}"; }; \
 	for package in $(packages); do tree $$package $(pkgdir)/$${package##*/}; done; \
-	sed -i 's|^LIBEXEC = .*|LIBEXEC = "$(helperdir)"|' "$(DESTDIR)$(pkgdir)/vmsilo/paths.py"; \
+	sed -i -e 's|^LIBEXEC = .*|LIBEXEC = "$(helperdir)"|' -e 's|^SHARE = .*|SHARE = "$(sharedir)"|' \
+	    "$(DESTDIR)$(pkgdir)/vmsilo/paths.py"; \
+	tree units/home-template $(sharedir)/home-template; \
 	tree units/guest $(pkgdir)/guest; \
 	launch $(agent) $(pkgdir)/guest; \
 	for file in $(commands); do launch $$file $(bindir); done; \
@@ -92,7 +95,7 @@ install:
 	$(python) -I -m compileall -q $(if $(DESTDIR),-s "$(DESTDIR)" -p /) "$(DESTDIR)$(pkgdir)"
 
 uninstall:
-	rm -rf "$(DESTDIR)$(pkgdir)" "$(DESTDIR)$(helperdir)" "$(DESTDIR)$(docdir)"
+	rm -rf "$(DESTDIR)$(pkgdir)" "$(DESTDIR)$(helperdir)" "$(DESTDIR)$(docdir)" "$(DESTDIR)$(sharedir)"
 	rm -f $(foreach file,$(notdir $(commands)),"$(DESTDIR)$(bindir)/$(file)") \
 	    "$(DESTDIR)$(generatordir)/vmsilo-generator" \
 	    $(foreach file,$(notdir $(units)),"$(DESTDIR)$(unitdir)/$(file)") \

@@ -77,12 +77,14 @@ def test_files_are_where_the_system_looks(staged: Path) -> None:
         "/usr/bin/vm-shell",
         "/usr/bin/vm-list",
         "/usr/bin/vm-image",
+        "/usr/libexec/vmsilo/vm-home",
         "/usr/libexec/vmsilo/vm-launch",
         "/usr/libexec/vmsilo/vsock-cmd",
         "/usr/lib/systemd/system-generators/vmsilo-generator",
         "/usr/lib/vmsilo/vmsilo/names.py",
         "/usr/lib/vmsilo/guest/agent",
         "/usr/share/man/man7/vmsilo.7",
+        "/usr/share/vmsilo/home-template/.profile",
     }
     assert {path for path in there if not path.startswith("/usr/")} == set()
 

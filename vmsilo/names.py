@@ -71,6 +71,14 @@ def console_service_unit(vm: str) -> str:
     return f"{PREFIX}{vm}-console@.service"
 
 
+def home_unit(vm: str) -> str:
+    """Makes the directory that is the VM's home, once."""
+    return f"{PREFIX}{vm}-home.service"
+
+
+# Makes the directory that homes are in, and their template.
+SHARED_UNIT = PREFIX + "shared.service"
+
 VM_UNIT_GLOB = PREFIX + "*-vm.service"
 
 

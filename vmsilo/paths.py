@@ -3,6 +3,9 @@
 # Launchers of the helpers that units start; `make install` writes another libexecdir here.
 LIBEXEC = "/usr/libexec/vmsilo"
 
+# What is installed for users to copy; `make install` writes another datadir here.
+SHARE = "/usr/share/vmsilo"
+
 # The configuration: the first directory foremost. The variable names other directories, separated by colons.
 CONFIG_DIRECTORIES = ("/etc/vmsilo.d", "/run/vmsilo.d", "/usr/lib/vmsilo.d")
 CONFIG_DIRECTORIES_VARIABLE = "VMSILO_CONFIG_DIRS"
@@ -13,6 +16,17 @@ GENERATOR_DIR = "/run/systemd/generator"
 RUN = "/run/vmsilo"
 STATE = "/var/lib/vmsilo"
 IMAGES = STATE + "/images"
+
+# What a VM's home is made from at its first start. Both belong to the configured user.
+HOME_TEMPLATE = STATE + "/home-template"
+SHARED = "/shared"
+INSTALLED_HOME_TEMPLATE = SHARE + "/home-template"
+
+
+def home(vm: str) -> str:
+    """The directory of the host that is the VM's /home/user, unless the configuration names another."""
+    return f"{SHARED}/{vm}/home"
+
 
 
 def command_socket(vm: str) -> str:

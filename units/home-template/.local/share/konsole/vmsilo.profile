@@ -1,0 +1,7 @@
+[General]
+Name=vmsilo
+Parent=FALLBACK/
+
+[Scrolling]
+HistoryMode=1
+HistorySize=10000
