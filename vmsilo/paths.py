@@ -28,7 +28,6 @@ def home(vm: str) -> str:
     return f"{SHARED}/{vm}/home"
 
 
-
 def command_socket(vm: str) -> str:
     return f"{RUN}/{vm}/command.socket"
 
