@@ -39,7 +39,7 @@ def test_nothing_at_all() -> None:
 def test_defaults() -> None:
     assert vm("") == Vm(
         name="a", file="/etc/vmsilo.d/a.toml", hypervisor=Hypervisor.CLOUD_HYPERVISOR, image="debian", memory=1024,
-        cpus=2, kernel=None, initramfs=None, root_disk=None, overlay_type="raw", overlay_size=10 << 30,
+        cpus=2, kernel=None, initramfs=None, root_disk=None, disks=(), overlay_type="raw", overlay_size=10 << 30,
         kernel_params=(), depends_on=(), auto_start=False, cid=None, start_timeout=120, stop_timeout=30,
         log_level="info", extra_args=(), extra_run_args=(), extra_config={}, seccomp_log=False, sandbox=True,
         machine="q35",
@@ -75,7 +75,7 @@ extraConfig = { memory = { mergeable = true }, list = [1, 2.5, "x", { y = false 
     assert config.vms[0] == Vm(
         name="a", file="/etc/vmsilo.d/a.toml", hypervisor=Hypervisor.CLOUD_HYPERVISOR, image="/srv/image",
         memory=4096, cpus=4, kernel="/boot/vmlinux", initramfs="/boot/initrd",
-        root_disk=Disk("/srv/root.img", readonly=True), overlay_type="raw", overlay_size=1_000_000_000,
+        root_disk=Disk("/srv/root.img", readonly=True), disks=(), overlay_type="raw", overlay_size=1_000_000_000,
         kernel_params=("quiet", 'a="b c"'), depends_on=("b",), auto_start=True, cid=70077,
         start_timeout=7, stop_timeout=8, log_level="debug", extra_args=("-v", "a b\n"), extra_run_args=(),
         extra_config={"memory": {"mergeable": True}, "list": [1, 2.5, "x", {"y": False}]}, seccomp_log=True,

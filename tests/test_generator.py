@@ -190,7 +190,8 @@ def test_a_value_arrives_or_is_refused(wanted: dict[str, Any]) -> None:
         tuple(wanted["args"]),
     )
     binds = dict(line.partition("=")[::2] for line in written["vmsilo-work-vm.service"].split("\n"))
-    assert words(*[f"-{wanted[key]}" for key in ("image", "kernel", "path")]) in binds["BindReadOnlyPaths"]
+    assert words(*[f"-{wanted[key]}" for key in ("image", "kernel")]) in binds["BindReadOnlyPaths"]
+    assert words(*[wanted[key] for key in ("image", "kernel", "path")]) == binds["RequiresMountsFor"]
 
 
 def toml(value: str | list[str]) -> str:

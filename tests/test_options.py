@@ -78,7 +78,12 @@ def test_ours_are_marked() -> None:
     original = {row[:2] for row in rows(Scope.HOST, ORIGINAL_HOST) + rows(Scope.VM, ORIGINAL_VM)}
     more = {option for option in OPTIONS if (option.scope, option.path) not in original}
     disk = ("rootDisk.path", "rootDisk.direct", "rootDisk.sparse", "rootDisk.block-size", "rootDisk.id")
-    free = ("pciDevices[].<name>", "vhostUser[].<name>")  # "a disk config", "key=value pairs"
+    free = (
+        "pciDevices[].<name>",
+        "vhostUser[].<name>",
+        "additionalDisks[].<name>",
+        "rootDisk.<name>",
+    )  # "a disk config", "key=value pairs"
     assert {option.path for option in more if not option.ours} == {*disk, *free}
     assert {option.path for option in more if option.ours} == {
         "image", "startTimeout", "stopTimeout", "vsock.cid", "qemu.machine", "qemu.logLevel", "qemu.disableSandbox",
@@ -148,7 +153,7 @@ EXAMPLES = {
     "vmsilo-balloond.minPollInterval": '"100ms"', "vmsilo-balloond.criticalHostPercent": "10",
     "vmsilo-balloond.criticalGuestAvailable": '"1G"', "vmsilo-balloond.guestAvailableBias": '"1G"',
     "vmsilo-balloond.extraArgs": '["-v"]', "gpu.allowWX": "true", "color": '"red"', "autoShutdown.enable": "true",
-    "autoShutdown.after": "5", "additionalDisks": '[{ path = "/srv/a" }]', "sharedHome": '"/srv/home"',
+    "autoShutdown.after": "5", "sharedHome": '"/srv/home"',
     "sharedDirectories": '{ a = { path = "/srv" } }', "virtiofs.seccompPolicy": '"log"',
     "virtiofs.disableSandbox": "true", "network.netvm": '"host"', "network.isNetvm": "true",
     "network.netvmSubnet": '"10.200.5.2/31"', "network.nameservers": '["9.9.9.9", "2620:fe::fe"]',

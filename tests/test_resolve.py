@@ -25,6 +25,7 @@ def a_vm(name: str = "work", **given: Any) -> Vm:
         kernel=None,
         initramfs=None,
         root_disk=None,
+        disks=(),
         overlay_type="raw",
         overlay_size=10 << 30,
         kernel_params=(),

@@ -98,7 +98,14 @@ def _build(file: ConfigFile, values: Values) -> Vm:
         return None if value is UNSET else value
 
     hypervisor = values["hypervisor"]
-    root = values["rootDisk"]
+    root_disk: Disk | None = None
+    additional_disks: tuple[Disk, ...] = ()
+    if values["rootDisk"] is not UNSET or values["additionalDisks"]:
+        from vmsilo_generator import disks
+
+        if values["rootDisk"] is not UNSET:
+            root_disk = disks.root(values["rootDisk"], readonly=values["rootDiskReadonly"])
+        additional_disks = tuple(map(disks.additional, values["additionalDisks"]))
     return Vm(
         name=file.name,
         file=file.path,
@@ -108,7 +115,8 @@ def _build(file: ConfigFile, values: Values) -> Vm:
         cpus=values["cpus"],
         kernel=optional("kernel"),
         initramfs=optional("initramfs"),
-        root_disk=_disk(root, readonly=values["rootDiskReadonly"]) if root is not UNSET else None,
+        root_disk=root_disk,
+        disks=additional_disks,
         overlay_type=values["rootOverlay.type"],
         overlay_size=syntax.size_bytes(values["rootOverlay.size"]) or 0,
         kernel_params=values["kernelParams"],
@@ -127,25 +135,19 @@ def _build(file: ConfigFile, values: Values) -> Vm:
     )
 
 
-def _disk(values: Values, *, readonly: bool) -> Disk:
-    return Disk(
-        path=values["path"],
-        format=values.get("format", DEFAULTS["rootDisk.format"]),
-        readonly=readonly,
-        direct=values.get("direct", DEFAULTS["rootDisk.direct"]),
-        sparse=values.get("sparse", DEFAULTS["rootDisk.sparse"]) and not readonly,
-        block_size=values.get("block-size", 0),
-        id=values.get("id", ""),
-    )
-
-
 # Rules between the options of one VM.
+
+_DISKS = frozenset({"rootDisk", "additionalDisks"})
 
 
 def _judge(values: Values, reader: Reader) -> None:
     """Note what can't be together. Most files set none of the keys in question."""
     _judge_hypervisor(values, reader)
     _judge_root(values, reader)
+    if values.keys() & _DISKS:
+        from vmsilo_generator import disks
+
+        disks.judge(values, reader)
     if "kernelParams" in values:
         _judge_kernel_params(values, reader)
     if values.keys() & _NETWORK:
@@ -153,7 +155,7 @@ def _judge(values: Values, reader: Reader) -> None:
     for tag, share in values.get("sharedDirectories", {}).items():
         if share is not UNSET:
             _judge_share(share, ("sharedDirectories", tag), reader)
-    for path in ("additionalDisks", "pciDevices", "usbDevices"):
+    for path in ("pciDevices", "usbDevices"):
         if values.get(path):
             _judge_devices(path, values, reader)
 
@@ -183,22 +185,6 @@ def _judge_root(values: Values, reader: Reader) -> None:
     elif values.get("rootOverlay.type") == "tmpfs" and "rootOverlay.size" in values:
         message = 'has no effect with rootOverlay.type = "tmpfs", whose limit is the guest\'s memory: remove it'
         reader.fault(("rootOverlay", "size"), message, of_key=True)
-    if disk := values.get("rootDisk"):
-        _judge_block_size(disk, ("rootDisk",), values, reader)
-        if readonly and disk.get("sparse"):
-            message = "has no effect on a disk that is read-only: remove it, or set rootDiskReadonly = false"
-            reader.fault(("rootDisk", "sparse"), message, of_key=True)
-
-
-def _judge_block_size(disk: Values, key: Key, values: Values, reader: Reader) -> None:
-    if "block-size" not in disk:
-        return
-    size = disk["block-size"]
-    if size & (size - 1):
-        reader.fault((*key, "block-size"), f"expected a power of two, like 4096, found {size}")
-    elif values.get("hypervisor", DEFAULTS["hypervisor"]) == "cloud-hypervisor" and not reader.faulty("hypervisor"):
-        message = "cloud-hypervisor has no such setting: remove it, or set another hypervisor"
-        reader.fault((*key, "block-size"), message, of_key=True)
 
 
 def _judge_kernel_params(values: Values, reader: Reader) -> None:
@@ -243,7 +229,6 @@ class _Identity(NamedTuple):
 
 
 _IDENTITIES = {
-    "additionalDisks": _Identity(("id",), needed=True),
     "pciDevices": _Identity(("path",), needed=True),
     "usbDevices": _Identity(("vendorId", "productId", "serial"), needed=False),
 }
@@ -255,13 +240,10 @@ def _judge_devices(path: str, values: Values, reader: Reader) -> None:
     for index, device in enumerate(values[path]):
         if device is UNSET:
             continue
-        if path == "additionalDisks":
-            _judge_block_size(device, (path, index), values, reader)
         if identity.needed and identity.keys[0] not in device:
             continue
         same = tuple(str(device.get(key, "")).lower().removeprefix("0000:") for key in identity.keys)
         if same in seen:
-            what = "this id" if path == "additionalDisks" else "this device"
             key = (path, index, identity.keys[0])
-            reader.fault(key, f"{what} stands in {path} twice, first as number {seen[same] + 1}: remove one")
+            reader.fault(key, f"this device stands in {path} twice, first as number {seen[same] + 1}: remove one")
         seen.setdefault(same, index)

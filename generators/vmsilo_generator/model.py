@@ -33,6 +33,7 @@ class Vm(NamedTuple):
     kernel: str | None
     initramfs: str | None
     root_disk: Disk | None
+    disks: tuple[Disk, ...]  # beside the root
     overlay_type: str  # raw | tmpfs
     overlay_size: int  # bytes
     kernel_params: tuple[str, ...]

@@ -55,7 +55,7 @@ def make_plan(vm: Vm) -> plan.Plan:
         initramfs=vm.initramfs or "",
         root=vm.root_disk,
         overlay=plan.Overlay("none", 0) if writable else plan.Overlay(vm.overlay_type, vm.overlay_size),
-        disks=(),
+        disks=vm.disks,
         shares=(),
         vhost_user=(),
         pci=(),

@@ -20,7 +20,7 @@ from vm_launch.hypervisor.cloud_hypervisor import merge
 from vm_launch.hypervisor.crosvm import quote, takes_for
 from vm_launch.start import oem_strings
 from vmsilo.failure import Failure
-from vmsilo.plan import Credential, Plan
+from vmsilo.plan import Credential, Plan, Setting
 
 HYPERVISORS = ("qemu", "cloud-hypervisor", "crosvm")
 SCHEMA = json.loads((Path(__file__).parent / "vm_config.schema.json").read_text())
@@ -28,14 +28,16 @@ SCHEMA = json.loads((Path(__file__).parent / "vm_config.schema.json").read_text(
 ROOT = Drive(
     serial="vmsilo-root",
     path="/var/lib/vmsilo/images/debian/rootfs.erofs",
+    descriptor=7,
     format="raw",
     device=False,
     readonly=True,
     direct=False,
     sparse=False,
     block_size=0,
+    settings=(),
 )
-OVERLAY = ROOT._replace(serial="vmsilo-overlay", path="/proc/self/fd/3", readonly=False, sparse=True)
+OVERLAY = ROOT._replace(serial="vmsilo-overlay", path="/proc/self/fd/3", descriptor=3, readonly=False, sparse=True)
 
 
 def start(**changes: Any) -> Start:
@@ -93,17 +95,22 @@ def everything(hypervisor: str) -> tuple[Plan, Start]:
     )
     # cloud-hypervisor can't set a block size, and is asked elsewhere.
     size = 0 if hypervisor == "cloud-hypervisor" else 4096
+    # Only crosvm takes settings that we don't know.
+    further = (Setting(key="packed-queue", value=True), Setting("bootindex", 1), Setting("async-executor", 'a,"b'))
+    settings = further if hypervisor == "crosvm" else ()
     return plan, start(
         drives=(
             Drive(
                 serial="my-disk",
                 path="/dev/mapper/vm",
+                descriptor=8,
                 format="qcow2",
                 device=True,
                 readonly=False,
                 direct=True,
                 sparse=True,
                 block_size=size,
+                settings=settings,
             ),
         ),
         kernel_vsock=True,

@@ -11,9 +11,9 @@ import pytest
 
 from launch.hosts import Host, minimal_plan
 from launch.vhost import NotifySocket
-from vm_launch import overlay, running
+from vm_launch import files, overlay, running
 from vm_launch import start as starting
-from vm_launch.hypervisor import find
+from vm_launch.hypervisor import Drive, find
 from vmsilo.failure import EX_CONFIG, EX_NOINPUT, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure
 from vmsilo.plan import Disk, Overlay, dumps
 
@@ -177,24 +177,32 @@ def test_disk_of_somebody_else(tmp_path: Path) -> None:
     disk.chmod(0o640)
     tmp_path.chmod(0o755)
     error = PermissionError(13, "Permission denied")
-    message = str(starting.cannot_open(str(disk), "root disk", "reading", error))
+    message = str(files.cannot_open(str(disk), "root disk", "reading", error))
     assert message == (
         f"cannot open the root disk {disk} for reading: Permission denied"
         " (owner root, group root, mode 0640; this VM runs as root)"
     )
-    assert starting.cannot_open(str(disk), "root disk", "reading", error).code == EX_NOPERM
-    assert "this VM runs as" in str(starting.cannot_open("/nonexistent/disk", "root disk", "reading", error))
+    assert files.cannot_open(str(disk), "root disk", "reading", error).code == EX_NOPERM
+    assert "this VM runs as" in str(files.cannot_open("/nonexistent/disk", "root disk", "reading", error))
 
 
 def test_raw_disk_that_a_guest_made_look_like_another(tmp_path: Path) -> None:
     """crosvm would follow the header to any file of the host."""
     disk = tmp_path / "disk.raw"
     disk.write_bytes(b"QFI\xfb" + bytes(1000))
-    plan = Disk(str(disk))
-    with pytest.raises(Failure, match=r"is raw, but crosvm would take it for qcow2 \(see rootDisk.format\)"):
-        starting.open_drive(plan, find("crosvm"))
-    assert starting.open_drive(plan, find("qemu")).format == "raw"
-    assert starting.open_drive(plan._replace(format="qcow2"), find("crosvm")).format == "qcow2"
+
+    def drive(disk: Disk, hypervisor: str) -> Drive:
+        plan = minimal_plan(disks=(disk,))
+        return starting.configured_drives(plan, find(hypervisor))[0]
+
+    for direct in (False, True):
+        plan = Disk(str(disk), readonly=True, direct=direct)
+        with pytest.raises(
+            Failure, match=r"is raw, but crosvm would take it for qcow2 \(see additionalDisks.format\)"
+        ):
+            drive(plan, "crosvm")
+        assert drive(plan, "qemu").format == "raw"
+        assert drive(plan._replace(format="qcow2"), "crosvm").format == "qcow2"
 
 
 def test_little_room_is_said(host_with_vsock: Host) -> None:
@@ -236,14 +244,14 @@ def test_bad_plan(host: Host, verb: str, text: str | None, code: int, message: s
 def test_usage(host: Host, arguments: list[str]) -> None:
     result = host.launch(*arguments)
     assert result.returncode == EX_USAGE
-    assert result.stderr.startswith("usage: vm-launch start PLAN")
+    assert result.stderr.startswith("usage: vm-launch lend PLAN")
 
 
 def test_help(host: Host) -> None:
     for option in ("-h", "--help"):
         result = host.launch(option)
         assert (result.returncode, result.stderr) == (0, "")
-        assert result.stdout.startswith("usage: vm-launch start PLAN")
+        assert result.stdout.startswith("usage: vm-launch lend PLAN")
 
 
 def test_refuse(host: Host) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from launch.hosts import Host
 from launch.vhost import NotifySocket
+from vmsilo.failure import EX_UNAVAILABLE
 from vmsilo.plan import Disk, Overlay, loads
 
 pytestmark = pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="no qemu-system-x86_64")
@@ -245,10 +246,12 @@ def test_root_disk_is_locked(host_with_vsock: Host, tmp_path: Path) -> None:
     plan = host_with_vsock.plan(root=Disk(str(disk)), overlay=Overlay("none", 0))
     host_with_vsock.start(plan)
     boot(host_with_vsock, host_with_vsock.processes[0])
-    second = host_with_vsock.start(plan)
-    _, message = second.communicate(timeout=10)
-    assert second.returncode == 1
-    assert b"lock" in message
+    second = host_with_vsock.launch("start", plan)
+    message = f"vm-launch: the root disk {disk} is in use by another program (one that is written to can only be in"
+    assert (second.returncode, message in second.stderr) == (EX_UNAVAILABLE, True)
+    host_with_vsock.processes[0].kill()
+    host_with_vsock.processes[0].wait()
+    host_with_vsock.start(plan)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ class Needs(NamedTuple):
     vsock_by_hypervisor: bool = False  # serves the hybrid vsock socket itself
     vsock_by_backend: bool = False  # is served by vhost-device-vsock where the kernel has no vsock
     vsock_by_kernel: bool = False  # uses the kernel's vsock, where there is one
+    disks_by_path: bool = False  # opens disks itself; the others are given them open
     writes_code: Callable[[Plan], bool] = never  # maps memory writable and executable
     namespaces: str = "yes"  # RestrictNamespaces=
     denied_calls: str = "@privileged @resources"  # of the system calls in @system-service

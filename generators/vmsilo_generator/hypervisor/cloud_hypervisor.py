@@ -7,6 +7,7 @@ from vmsilo_generator.hypervisor import Needs
 
 NEEDS = Needs(
     vsock_by_hypervisor=True,
+    disks_by_path=True,
     # It confines itself further: Landlock, and a filter for each thread.
     further_calls="seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self",
     # It pins virtual CPUs and places memory where extraConfig asks for it.

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from vmsilo import names, paths
+from vmsilo.plan import Disk
 from vmsilo_generator import unitfile
 from vmsilo_generator.hypervisor import Needs
 from vmsilo_generator.machine import Machine
@@ -54,6 +55,7 @@ def service_section(machine: Machine, need: Needs) -> Assignments:
         # vm-launch says READY=1 when control socket and running plan are there, which ExecStartPost= needs.
         ("Type", "notify"),
         ("NotifyAccess", "exec"),
+        *lending(machine),
         ("ExecStart", command(LAUNCH, "start", plan_path(plan.vm))),
         ("ExecStartPost", command(LAUNCH, "boot", running_plan)),
         ("ExecStop", command(LAUNCH, "stop", running_plan)),
@@ -71,6 +73,17 @@ def service_section(machine: Machine, need: Needs) -> Assignments:
         # The guest's memory is in there.
         ("LimitCORE", "0"),
         *(hardening(machine, need) if plan.sandbox else exposed(machine, need)),
+    )
+
+
+def lending(machine: Machine) -> Assignments:
+    """The disks, opened by root: the VM's user may have no right to any of them."""
+    count = len(configured_disks(machine))
+    if not count:
+        return ()
+    return (
+        ("ExecStartPre", "+" + command(LAUNCH, "lend", plan_path(machine.plan.vm))),
+        ("FileDescriptorStoreMax", str(count)),
     )
 
 
@@ -99,10 +112,12 @@ def hardening(machine: Machine, need: Needs) -> Assignments:
         *([] if need.reads_proc else [("ProcSubset", "pid")]),
         *calls,
         *[("DeviceAllow", words(device, "rw")) for device in devices(machine, need)],
+        # Root opens the VM's disks from within the unit, so the unit's limits hold for that too.
+        *[("DeviceAllow", words(disk.path, "r" if disk.readonly else "rw")) for disk in block_devices(machine)],
         *sandbox.view(
             NOTIFY_SOCKET,
             plan_path(plan.vm),
-            *readable_paths(machine),
+            *readable_paths(machine, need),
             writable=(plan.run_dir, *writable_paths(machine, need), *devices(machine, need)),
         ),
     )
@@ -119,37 +134,42 @@ def devices(machine: Machine, need: Needs) -> list[str]:
     found = [KVM]
     if need.vsock_by_kernel:
         found.append(paths.KERNEL_VSOCK)
-    root = machine.plan.root
-    if root is not None and root.path.startswith("/dev/"):
-        found.append(root.path)
     return found
 
 
-def readable_paths(machine: Machine) -> list[str]:
+def configured_disks(machine: Machine) -> list[Disk]:
+    plan = machine.plan
+    return [*([plan.root] if plan.root is not None else []), *plan.disks]
+
+
+def block_devices(machine: Machine) -> list[Disk]:
+    return [disk for disk in configured_disks(machine) if disk.path.startswith("/dev/")]
+
+
+def readable_paths(machine: Machine, need: Needs) -> list[str]:
     """Configured files the hypervisor reads, wherever they are."""
     plan = machine.plan
     found = [path for path in (plan.image, plan.kernel, plan.initramfs) if path]
-    if plan.root is not None and plan.root.readonly and not plan.root.path.startswith("/dev/"):
-        found.append(plan.root.path)
+    if need.disks_by_path:
+        found += [disk.path for disk in configured_disks(machine) if disk.readonly]
     return found
 
 
 def writable_paths(machine: Machine, need: Needs) -> list[str]:
     """Files the hypervisor writes outside the directories that systemd makes for it."""
-    plan = machine.plan
     found = []
-    if plan.root is not None and not plan.root.readonly and not plan.root.path.startswith("/dev/"):
-        found.append(plan.root.path)
+    if need.disks_by_path:
+        found += [disk.path for disk in configured_disks(machine) if not disk.readonly]
     if need.vsock_by_backend:
         # vm-launch listens there, beside the device's own sockets.
-        found.append(paths.vsock_dir(plan.vm))
+        found.append(paths.vsock_dir(machine.plan.vm))
     return found
 
 
 def configured_paths(machine: Machine) -> list[str]:
     plan = machine.plan
-    root = plan.root.path if plan.root is not None else ""
-    return [path for path in (plan.image, plan.kernel, plan.initramfs, root) if path]
+    disks = [disk.path for disk in configured_disks(machine)]
+    return [path for path in (plan.image, plan.kernel, plan.initramfs, *disks) if path]
 
 
 def plan_path(vm: str) -> str:

@@ -6,7 +6,8 @@ from vmsilo.failure import EX_CONFIG, EX_USAGE, Failure, complain, one_line
 from vmsilo.notify import notify
 
 USAGE = """\
-usage: vm-launch start PLAN         become the hypervisor, paused
+usage: vm-launch lend PLAN          open the disks, as root, for the next verb
+       vm-launch start PLAN         become the hypervisor, paused
        vm-launch boot PLAN          let the guest run and wait until it is ready
        vm-launch stop PLAN          press the power button and wait
        vm-launch explain HYPERVISOR say why the hypervisor ended, from the environment of ExecStopPost=
@@ -38,6 +39,10 @@ def main(argv: list[str] | None = None) -> int:
 def run(verb: str, operands: list[str]) -> int:
     # Each verb loads only what it needs: this program stands in the way of every start.
     match verb, operands:
+        case "lend", [plan]:
+            from vm_launch.lend import lend
+
+            return lend(plan)
         case "start", [plan]:
             from vm_launch.start import start
 

@@ -13,7 +13,7 @@ from vm_launch.hypervisor import Drive, Start, Traits, find
 from vm_launch.running import CONFIG, CONTROL, find_binary, read_plan
 from vmsilo import paths, ports
 from vmsilo import plan as plans
-from vmsilo.failure import EX_CONFIG, EX_NOINPUT, EX_NOPERM, EX_OSERR, EX_TEMPFAIL, EX_UNAVAILABLE, Failure, complain
+from vmsilo.failure import EX_CONFIG, EX_NOPERM, EX_OSERR, EX_TEMPFAIL, EX_UNAVAILABLE, Failure, complain
 from vmsilo.notify import notify
 from vmsilo.plan import Credential, Disk, Plan
 
@@ -28,7 +28,11 @@ _LANDLOCK = 3  # the version that cloud-hypervisor requires: Linux 6.2
 
 _DEVICE_SECONDS = 10.0  # that the user-space vsock device may take to appear
 _DEVICE_POLL = 0.01
-_FIRST_BYTES = 512  # of a disk, to recognize a format by
+_FIRST_BYTES = 4096  # of a disk, to recognize a format by: the largest block that a disk may have
+
+
+# Of the environment, not for the hypervisor.
+_OURS = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID")
 
 
 class Vsock(NamedTuple):
@@ -109,39 +113,8 @@ def readable(path: str, what: str) -> str:
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
-        raise cannot_open(path, what, "reading", error) from None
+        raise files.cannot_open(path, what, "reading", error) from None
     return path
-
-
-def cannot_open(path: str, what: str, purpose: str, error: OSError) -> Failure:
-    """The failure to open *path*, with its owner and mode if that is what keeps us out."""
-    message = f"cannot open the {what} {path} for {purpose}: {error.strerror}"
-    if not isinstance(error, PermissionError):
-        return Failure(message, code=EX_NOINPUT)
-    try:
-        found = os.stat(path)
-    except OSError:
-        return Failure(message, f"this VM runs as {user_name(os.geteuid())}", EX_NOPERM)
-    owner = f"{user_name(found.st_uid)}, group {group_name(found.st_gid)}, mode {stat.S_IMODE(found.st_mode):04o}"
-    return Failure(message, f"owner {owner}; this VM runs as {user_name(os.geteuid())}", EX_NOPERM)
-
-
-def user_name(uid: int) -> str:
-    import pwd  # only messages of failures need names
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def group_name(gid: int) -> str:
-    import grp
-
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
 
 
 def cmdline(image: str, plan: Plan) -> str:
@@ -154,50 +127,79 @@ def cmdline(image: str, plan: Plan) -> str:
 
 
 def make_drives(plan: Plan, image: bundle.Bundle, hypervisor: Traits) -> tuple[Drive, ...]:
-    """The root, which is the guest's first disk, and the overlay if it is a disk."""
-    root = plan.root or Disk(image.root, readonly=True)
-    drives = [open_drive(root, hypervisor)]
+    """The root, which is the guest's first disk, the overlay if it is a disk, and the further ones."""
+    drives = []
+    if plan.root is None:
+        disk = Disk(image.root, readonly=True)
+        drives.append(make_drive(disk, ROOT_SERIAL, "root disk", "image", open_image(image.root), hypervisor))
+    drives += configured_drives(plan, hypervisor)
     if plan.overlay.type == "raw":
-        drives.append(overlay_drive(plan))
+        drives.insert(1, overlay_drive(plan))
     return tuple(drives)
 
 
-def open_drive(disk: Disk, hypervisor: Traits) -> Drive:
-    """The drive of *disk*, checked as far as opening it tells."""
-    flags = os.O_RDONLY if disk.readonly else os.O_RDWR
-    purpose = "reading" if disk.readonly else "reading and writing"
+def open_image(path: str) -> int:
+    """A descriptor of the image's root."""
     try:
-        descriptor = os.open(disk.path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise cannot_open(disk.path, "root disk", purpose, error) from None
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
-        raise Failure(f"the root disk {disk.path} is neither a file nor a block device", code=EX_CONFIG)
-    first = os.pread(descriptor, _FIRST_BYTES, 0)
-    os.close(descriptor)
+        raise files.cannot_open(path, "root disk", "reading", error) from None
+
+
+def configured_drives(plan: Plan, hypervisor: Traits) -> list[Drive]:
+    """The drives of the disks that the configuration names."""
+    if plan.root is None and not plan.disks:
+        return []
+    from vm_launch import disks, store  # most VMs have none
+
+    lent = store.take()
+    drives = []
+    for number, place in enumerate(disks.places(plan), 0 if plan.root else 1):
+        # Outside of its unit vm-launch opens what its own user may.
+        descriptor = lent[place.name] if place.name in lent else disks.open_disk(place, plan.vm)
+        if hypervisor.disks_by_path:
+            disks.check_path(place, descriptor)
+        serial = f"vmsilo-disk{number}" if number else ROOT_SERIAL
+        drives.append(make_drive(place.disk, serial, place.what, place.option, descriptor, hypervisor))
+    return drives
+
+
+def make_drive(disk: Disk, serial: str, what: str, option: str, descriptor: int, hypervisor: Traits) -> Drive:
+    """The drive of *disk*, which is open as *descriptor*."""
     if hypervisor.takes_for:
-        check_format(disk, hypervisor.takes_for(first), hypervisor.name)
+        check_format(disk, what, option, hypervisor.takes_for(first_bytes(descriptor)), hypervisor.name)
     return Drive(
-        serial=disk.id or ROOT_SERIAL,
+        serial=disk.id or serial,
         path=disk.path,
+        descriptor=inheritable(descriptor),
         format=disk.format,
-        device=stat.S_ISBLK(mode),
+        device=stat.S_ISBLK(os.fstat(descriptor).st_mode),
         readonly=disk.readonly,
         direct=disk.direct,
         sparse=disk.sparse,
         block_size=disk.block_size,
+        settings=disk.settings,
     )
 
 
-def check_format(disk: Disk, taken_for: str, hypervisor: str) -> None:
+def first_bytes(descriptor: int) -> bytes:
+    """The first bytes of a disk, which may be open past the page cache: then memory and length must be aligned."""
+    import mmap
+
+    with mmap.mmap(-1, _FIRST_BYTES) as memory:
+        os.preadv(descriptor, [memory], 0)
+        return memory[:]
+
+
+def check_format(disk: Disk, what: str, option: str, taken_for: str, hypervisor: str) -> None:
     """Raise Failure if the hypervisor would take *disk* for what it is not.
 
     A guest can write the header of a qcow2 image into a raw disk, whose backing file is then any file of the host.
     """
     if taken_for != disk.format:
         raise Failure(
-            f"the root disk {disk.path} is {disk.format}, but {hypervisor} would take it for {taken_for}",
-            "see rootDisk.format",
+            f"the {what} {disk.path} is {disk.format}, but {hypervisor} would take it for {taken_for}",
+            f"see {option}.format",
             EX_CONFIG,
         )
 
@@ -215,12 +217,14 @@ def overlay_drive(plan: Plan) -> Drive:
     return Drive(
         serial=OVERLAY_SERIAL,
         path=inherited(descriptor),
+        descriptor=descriptor,
         format="raw",
         device=False,
         readonly=False,
         direct=False,
         sparse=True,  # what the guest discards, the host gets back
         block_size=0,
+        settings=(),
     )
 
 
@@ -347,7 +351,7 @@ def become(line: list[str]) -> NoReturn:
     # Python ignores these, and that would be inherited.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
+    environment = {key: value for key, value in os.environ.items() if key not in _OURS}
     try:
         os.execve(line[0], line, environment)
     except OSError as error:

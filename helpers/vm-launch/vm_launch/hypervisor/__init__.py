@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from vmsilo.failure import EX_CONFIG, Failure
-from vmsilo.plan import Plan
+from vmsilo.plan import Plan, Setting
 
 
 class Drive(NamedTuple):
@@ -17,12 +17,14 @@ class Drive(NamedTuple):
 
     serial: str  # the guest finds it under this name; at most 20 bytes
     path: str
+    descriptor: int  # of the same, inheritable, and locked
     format: str  # raw | qcow2
     device: bool  # *path* is a block device, not a file
     readonly: bool
     direct: bool
     sparse: bool
     block_size: int  # bytes; 0: the hypervisor's own default
+    settings: tuple[Setting, ...]
 
 
 class Start(NamedTuple):
@@ -61,6 +63,7 @@ class Traits(NamedTuple):
     user_space_vsock: bool  # can use a vhost-user vsock device
     reads_oem_files: bool  # takes SMBIOS strings from files
     reads_terminal: bool  # takes console input only from a terminal
+    disks_by_path: bool  # opens disks itself, and so needs the right to
     landlock: bool  # can confine itself with it
     packet_socket: bool  # its control socket is of type SOCK_SEQPACKET
     directories: tuple[str, ...]  # empty ones that it wants in the runtime directory

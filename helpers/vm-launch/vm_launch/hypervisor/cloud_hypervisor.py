@@ -75,7 +75,7 @@ def explain(status: int) -> str:
 
 def _disk(drive: Drive) -> dict[str, Any]:
     if drive.block_size:
-        raise Failure("rootDisk.block-size: cloud-hypervisor has no such setting", code=EX_CONFIG)
+        raise Failure(f"block-size of {drive.path}: cloud-hypervisor has no such setting", code=EX_CONFIG)
     disk: dict[str, Any] = {
         "path": drive.path,
         "readonly": drive.readonly,
@@ -98,6 +98,7 @@ TRAITS = Traits(
     user_space_vsock=False,
     reads_oem_files=False,
     reads_terminal=True,
+    disks_by_path=True,
     landlock=True,
     packet_socket=False,
     directories=(),

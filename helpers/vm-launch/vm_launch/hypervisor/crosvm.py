@@ -12,7 +12,7 @@ import time
 from vm_launch.hypervisor import Drive, Start, Target, Traits, no_config, nothing
 from vmsilo import paths
 from vmsilo.failure import Failure
-from vmsilo.plan import Plan
+from vmsilo.plan import Plan, Setting
 
 # What it pivots its sandboxed devices' root to. Its own default, /var/empty, is not everywhere.
 _EMPTY = "empty"
@@ -69,6 +69,13 @@ def quote(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def setting(item: Setting) -> str:
+    """A setting of the user's in a key=value,... list."""
+    if isinstance(item.value, bool):
+        return f"{item.key}={'true' if item.value else 'false'}"
+    return f"{item.key}={quote(item.value) if isinstance(item.value, str) else item.value}"
+
+
 def boot(target: Target) -> None:
     _tell(target, "resume", "--full")
 
@@ -102,10 +109,12 @@ def _console(plan: Plan) -> str:
 
 def _block(drive: Drive) -> str:
     switches = {"ro": drive.readonly, "direct": drive.direct, "sparse": drive.sparse}
-    fields = [quote(drive.path), f"id={quote(drive.serial)}"]
+    # It uses the descriptor itself, so its own lock, which is of the same kind as ours, is on the same open file.
+    fields = [quote(f"/proc/self/fd/{drive.descriptor}"), f"id={quote(drive.serial)}"]
     fields += [f"{name}={'true' if on else 'false'}" for name, on in switches.items()]
     if drive.block_size:
         fields.append(f"block-size={drive.block_size}")
+    fields += [setting(item) for item in drive.settings]
     return ",".join(fields)
 
 
@@ -135,6 +144,7 @@ TRAITS = Traits(
     user_space_vsock=False,
     reads_oem_files=False,
     reads_terminal=False,
+    disks_by_path=False,
     landlock=False,
     packet_socket=True,
     directories=(_EMPTY,),
