@@ -33,6 +33,7 @@ SYSTEMD_ANALYZE = shutil.which("systemd-analyze")
 ENCODABLE = VALUES.filter(lambda value: value.isascii() or value.encode(errors="replace").decode() == value)
 PATHS = ENCODABLE.filter(str.isprintable).map(lambda value: "/" + value)
 LISTS = st.lists(ENCODABLE, max_size=4)
+FOREIGN = ("/usr/bin/vhost-device-vsock", f"/usr/bin/{paths.VIRTIOFSD}")
 SYSTEM_UNITS = Path("/usr/lib/systemd/system")
 
 
@@ -72,7 +73,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(SYSTEM_UNITS, root / SYSTEM_UNITS.relative_to("/"), symlinks=True)
     for unit in (ROOT / "units").glob("*.slice"):
         shutil.copy(unit, root / SYSTEM_UNITS.relative_to("/"))
-    for program in (f"{paths.LIBEXEC}/vm-launch", f"{paths.LIBEXEC}/vsock-cmd", "/usr/bin/vhost-device-vsock"):
+    for program in (f"{paths.LIBEXEC}/vm-launch", f"{paths.LIBEXEC}/vsock-cmd", *FOREIGN):
         path = root / program.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(0o755)

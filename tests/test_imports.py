@@ -79,7 +79,8 @@ MAY_IMPORT = {
     "log": set(),
     "output": {"unitfile"},
     "source": {"vmsilo.paths"},
-    "resolve": {"vmsilo.paths", "vmsilo.plan", "vmsilo.ports", "machine", "model", "hypervisor"},
+    "resolve": {"vmsilo.paths", "vmsilo.plan", "vmsilo.ports", "machine", "model", "hypervisor", "virtiofs"},
+    "virtiofs": {"vmsilo.paths", "vmsilo.plan", "machine", "model"},
     "hypervisor": {"vmsilo.plan", "hypervisor"},
     "roles": {"vmsilo.names", "vmsilo.paths", "vmsilo.plan", "machine", "unitfile", "hypervisor", "roles"},
 }

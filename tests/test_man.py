@@ -52,9 +52,9 @@ def test_option_has_its_entry() -> None:
 
 
 def emitted_units(root: Path) -> set[str]:
-    """Names of the unit files of one VM per hypervisor, with ``name`` in the VM's place."""
+    """Names of the unit files of one VM per hypervisor, each with all there is, ``name`` in the VM's place."""
     files = {
-        f"{hypervisor}.toml": f'hypervisor = "{kind}"\n'
+        f"{hypervisor}.toml": f'hypervisor = "{kind}"\nsharedDirectories.tag.path = "/srv"\n'
         for hypervisor, kind in [("a", "qemu"), ("b", "cloud-hypervisor"), ("c", "crosvm")]
     }
     (root / "etc/vmsilo.d").mkdir(parents=True)

@@ -11,7 +11,7 @@ from vmsilo.ports import CID_END, CID_FIRST
 from vmsilo_generator.model import Config, Host, Hypervisor, Vm
 from vmsilo_generator.resolve import cid, cid_problems, host_plan, make_plan, resolve
 
-HOST = Host(file="/etc/vmsilo.d/host.toml", user="david", uid=1000, bash_integration=True)
+HOST = Host(file="/etc/vmsilo.d/host.toml", user="david", uid=1000, gid=1000, bash_integration=True)
 
 
 def a_vm(name: str = "work", **given: Any) -> Vm:
@@ -28,6 +28,9 @@ def a_vm(name: str = "work", **given: Any) -> Vm:
         disks=(),
         overlay_type="raw",
         overlay_size=10 << 30,
+        shares=(),
+        share_seccomp_log=False,
+        share_sandbox=True,
         kernel_params=(),
         depends_on=(),
         auto_start=False,

@@ -71,6 +71,16 @@ def console_service_unit(vm: str) -> str:
     return f"{PREFIX}{vm}-console@.service"
 
 
+def share_socket_unit(vm: str, tag: str) -> str:
+    """The socket between the hypervisor and the virtiofsd of a shared directory."""
+    return f"{PREFIX}{vm}-virtiofs-{tag}.socket"
+
+
+def share_service_unit(vm: str, tag: str) -> str:
+    """The virtiofsd of a shared directory."""
+    return f"{PREFIX}{vm}-virtiofs-{tag}.service"
+
+
 def home_unit(vm: str) -> str:
     """Makes the directory that is the VM's home, once."""
     return f"{PREFIX}{vm}-home.service"

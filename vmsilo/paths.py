@@ -61,6 +61,28 @@ def hybrid_vsock(vm: str, *, by_hypervisor: bool) -> str:
     return (vm_dir(vm) if by_hypervisor else vsock_dir(vm)) + "/guest.socket"
 
 
+def share_dir(vm: str, tag: str) -> str:
+    """Directory of a shared directory's socket. Nobody but root can get into it."""
+    return f"{RUN}/{vm}/virtiofs-{tag}"
+
+
+def share_socket(vm: str, tag: str) -> str:
+    """The vhost-user socket between a virtiofsd and the hypervisor."""
+    return share_dir(vm, tag) + "/device.socket"
+
+
+SHARE_INSIDE = "/share"  # where a virtiofsd has its directory, in the room that its unit makes for it
+
+VIRTIOFSD = "virtiofsd"
+# It is no command, so each distribution has it in a place of its own. NixOS has what is set-user-id in a third.
+VIRTIOFSD_DIRECTORIES = (
+    "/usr/libexec",
+    "/usr/lib",
+    "/usr/bin",
+    "/run/wrappers/bin",
+    "/run/current-system/sw/bin",
+)
+
 # In an image bundle, see vmsilo-image(5):
 BUNDLE_FORMAT = 1  # of the manifest
 BUNDLE_MANIFEST = "image.toml"

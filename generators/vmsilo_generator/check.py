@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from vmsilo import names
 from vmsilo.plan import Disk
 from vmsilo_generator import across, syntax
-from vmsilo_generator.model import Config, Host, Hypervisor, Problem, Vm
+from vmsilo_generator.model import Config, Host, Hypervisor, Problem, Share, Vm
 from vmsilo_generator.options import DEFAULTS, HYPERVISOR_TABLES, UNSET, Scope
 from vmsilo_generator.reader import Key, Reader, Values, shown
 from vmsilo_generator.source import ConfigFile
@@ -59,21 +59,22 @@ def _host(file: ConfigFile, passwd: str, problems: list[Problem]) -> Host | None
     user = values.get("user")
     if user is None:
         return None
-    uid = _uid(user, passwd)
-    if uid is None:
+    ids = _ids(user, passwd)
+    if ids is None:
         message = f"{shown(user)} has no entry with a user id in /etc/passwd: expected a user of this host"
         problems.append(Problem(file.path, ("user",), message))
-    if uid is None or len(problems) > count:
+    if ids is None or len(problems) > count:
         return None
-    return Host(file.path, user, uid, values.get("enableBashIntegration", True))
+    return Host(file.path, user, *ids, bash_integration=values.get("enableBashIntegration", True))
 
 
-def _uid(user: str, passwd: str) -> int | None:
-    """The user id of *user* in a text of the form of passwd(5)."""
+def _ids(user: str, passwd: str) -> tuple[int, int] | None:
+    """The user id and group id of *user* in a text of the form of passwd(5)."""
     for line in passwd.splitlines():
         fields = line.split(":")
         if fields[0] == user and len(fields) == 7:
-            return int(fields[2]) if fields[2].isascii() and fields[2].isdigit() else None
+            known = all(field.isascii() and field.isdigit() for field in fields[2:4])
+            return (int(fields[2]), int(fields[3])) if known else None
     return None
 
 
@@ -119,6 +120,9 @@ def _build(file: ConfigFile, values: Values) -> Vm:
         disks=additional_disks,
         overlay_type=values["rootOverlay.type"],
         overlay_size=syntax.size_bytes(values["rootOverlay.size"]) or 0,
+        shares=_shares(optional("sharedDirectories") or {}),
+        share_seccomp_log=values["virtiofs.seccompPolicy"] == "log",
+        share_sandbox=not values["virtiofs.disableSandbox"],
         kernel_params=values["kernelParams"],
         depends_on=values["dependsOn"],
         auto_start=values["autoStart"],
@@ -132,6 +136,40 @@ def _build(file: ConfigFile, values: Values) -> Vm:
         seccomp_log=values["cloud-hypervisor.seccompPolicy"] == "log",
         sandbox=not values.get(f"{hypervisor}.disableSandbox", False),
         machine=values["qemu.machine"],
+    )
+
+
+def _shares(tables: dict[str, Values]) -> tuple[Share, ...]:
+    return tuple([_share(tag, tables[tag]) for tag in sorted(tables)])
+
+
+def _share(tag: str, values: Values) -> Share:
+    def value(key: str) -> Any:
+        default = DEFAULTS[f"sharedDirectories.<name>.{key}"]
+        return values.get(key, "" if default is UNSET else default)
+
+    return Share(
+        tag=tag,
+        path=values["path"],
+        mount_path=value("mountPath"),
+        readonly=value("readonly"),
+        thread_pool_size=value("threadPoolSize"),
+        xattr=value("xattr"),
+        posix_acl=value("posixAcl"),
+        inode_file_handles=value("inodeFileHandles"),
+        cache=value("cache"),
+        allow_mmap=value("allowMmap"),
+        readdirplus=value("enableReaddirplus"),
+        writeback=value("writeback"),
+        allow_direct_io=value("allowDirectIo"),
+        log_level=value("logLevel"),
+        killpriv_v2=value("killprivV2"),
+        uid_map=value("uidMap"),
+        gid_map=value("gidMap"),
+        translate_uid=value("translateUid"),
+        translate_gid=value("translateGid"),
+        preserve_noatime=value("preserveNoatime"),
+        foreign_owners=value("foreignOwners"),
     )
 
 

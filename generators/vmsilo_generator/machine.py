@@ -4,6 +4,21 @@ from typing import NamedTuple
 
 from vmsilo.plan import Plan
 
+ROOT = "root"
+
+
+class Server(NamedTuple):
+    """The virtiofsd of a shared directory, as its unit has it."""
+
+    tag: str
+    path: str  # of the directory
+    readonly: bool
+    user: str
+    reason: str  # for that user
+    arguments: tuple[str, ...]
+    seccomp_log: bool  # log instead of block
+    sandbox: bool
+
 
 class Machine(NamedTuple):
     plan: Plan
@@ -12,6 +27,7 @@ class Machine(NamedTuple):
     depends_on: tuple[str, ...]  # VMs that start with this one
     auto_start: bool
     kvm_group: bool  # whether the host has the group that /dev/kvm belongs to
+    servers: tuple[Server, ...]  # one for each of the plan's shares
 
 
 class Refusal(NamedTuple):

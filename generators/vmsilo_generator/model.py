@@ -18,7 +18,34 @@ class Host(NamedTuple):
     file: str
     user: str
     uid: int
+    gid: int
     bash_integration: bool
+
+
+class Share(NamedTuple):
+    """A directory of the host that the guest sees, every option with its value or default."""
+
+    tag: str
+    path: str
+    mount_path: str  # in the guest; "" = it does not mount it by itself
+    readonly: bool
+    thread_pool_size: int
+    xattr: bool
+    posix_acl: bool
+    inode_file_handles: str  # never | prefer | mandatory
+    cache: str  # auto | always | never | metadata
+    allow_mmap: bool
+    readdirplus: bool
+    writeback: bool
+    allow_direct_io: bool
+    log_level: str
+    killpriv_v2: bool
+    uid_map: str  # "" = none, as the next three
+    gid_map: str
+    translate_uid: str
+    translate_gid: str
+    preserve_noatime: bool
+    foreign_owners: bool
 
 
 class Vm(NamedTuple):
@@ -36,6 +63,9 @@ class Vm(NamedTuple):
     disks: tuple[Disk, ...]  # beside the root
     overlay_type: str  # raw | tmpfs
     overlay_size: int  # bytes
+    shares: tuple[Share, ...]  # sorted by tag
+    share_seccomp_log: bool  # of all of them
+    share_sandbox: bool
     kernel_params: tuple[str, ...]
     depends_on: tuple[str, ...]
     auto_start: bool

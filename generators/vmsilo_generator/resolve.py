@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from vmsilo import paths, plan
 from vmsilo.ports import CID_END, CID_FIRST
 from vmsilo_generator.hypervisor import needs
-from vmsilo_generator.machine import Machine
+from vmsilo_generator.machine import Machine, Server
 from vmsilo_generator.model import Config, Host, Problem, Vm
 
 try:
@@ -33,6 +33,7 @@ def resolve(config: Config, *, kvm_group: bool) -> tuple[Machine, ...]:
                 depends_on=vm.depends_on,
                 auto_start=vm.auto_start,
                 kvm_group=kvm_group,
+                servers=servers(vm, config.host) if vm.shares else (),
             )
             for vm in config.vms
         ]
@@ -41,6 +42,33 @@ def resolve(config: Config, *, kvm_group: bool) -> tuple[Machine, ...]:
 
 def host_plan(host: Host) -> plan.HostPlan:
     return plan.HostPlan(user=host.user, bash_integration=host.bash_integration)
+
+
+def servers(vm: Vm, host: Host) -> tuple[Server, ...]:
+    from vmsilo_generator import virtiofs  # only where a directory is shared
+
+    return tuple(
+        [
+            virtiofs.server(
+                share,
+                host,
+                seccomp_log=vm.share_seccomp_log,
+                sandbox=vm.share_sandbox,
+                tagged=needs(vm.hypervisor).tag_by_backend,
+            )
+            for share in vm.shares
+        ]
+    )
+
+
+def credentials(vm: Vm) -> tuple[plan.Credential, ...]:
+    """What the guest's systemd is told, see systemd.system-credentials(7)."""
+    known = (plan.Credential("system.hostname", vm.name),)
+    if not vm.shares:
+        return known
+    from vmsilo_generator import virtiofs  # only where a directory is shared
+
+    return (*known, *virtiofs.mounts(vm.shares))
 
 
 def make_plan(vm: Vm) -> plan.Plan:
@@ -56,7 +84,7 @@ def make_plan(vm: Vm) -> plan.Plan:
         root=vm.root_disk,
         overlay=plan.Overlay("none", 0) if writable else plan.Overlay(vm.overlay_type, vm.overlay_size),
         disks=vm.disks,
-        shares=(),
+        shares=tuple([plan.Share(share.tag, paths.share_socket(vm.name, share.tag)) for share in vm.shares]),
         vhost_user=(),
         pci=(),
         kernel_params=vm.kernel_params,
@@ -66,7 +94,7 @@ def make_plan(vm: Vm) -> plan.Plan:
         core_scheduling="off",
         cid=cid(vm),
         vsock=paths.hybrid_vsock(vm.name, by_hypervisor=by_hypervisor) if hybrid else "",
-        credentials=(plan.Credential("system.hostname", vm.name),),
+        credentials=credentials(vm),
         log_level=vm.log_level,
         extra_args=vm.extra_args,
         extra_run_args=vm.extra_run_args,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from launch.conftest import Golden
 from launch.hosts import minimal_plan
-from vm_launch.hypervisor import Drive, Start, find, qemu
+from vm_launch.hypervisor import Drive, Share, Start, find, qemu
 from vm_launch.hypervisor.cloud_hypervisor import merge
 from vm_launch.hypervisor.crosvm import quote, takes_for
 from vm_launch.start import oem_strings
@@ -48,6 +48,7 @@ def start(**changes: Any) -> Start:
         initramfs="/var/lib/vmsilo/images/debian/initramfs",
         cmdline="console=ttyS0 vmsilo.overlay=raw",
         drives=(ROOT, OVERLAY),
+        shares=(),
         oem_strings=("io.systemd.credential.binary:system.hostname=ZGVtbw==",),
         oem_files=("/proc/self/fd/6",),
         control=4,
@@ -113,6 +114,7 @@ def everything(hypervisor: str) -> tuple[Plan, Start]:
                 settings=settings,
             ),
         ),
+        shares=(Share("data", "/run/vmsilo/demo/virtiofs-data/device.socket", 7),),
         kernel_vsock=True,
         landlock=False,
     )
@@ -134,6 +136,7 @@ def awkward(hypervisor: str) -> tuple[Plan, Start]:
         initramfs="/i,=" + bytes_of_all,
         cmdline=bytes_of_all,
         drives=(ROOT._replace(path="/d,=" + bytes_of_all, serial='a,"\\=b'),),
+        shares=(Share("a.b-c_d", "/s,=" + bytes_of_all, 7),),
         oem_strings=("io.systemd.credential.binary:a=YSwsYg==", bytes_of_all),
     )
 

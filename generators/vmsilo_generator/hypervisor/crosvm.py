@@ -4,6 +4,7 @@ from vmsilo_generator.hypervisor import Needs
 
 NEEDS = Needs(
     vsock_by_kernel=True,
+    tag_by_backend=True,
     # It puts each of its devices into a process with a root and namespaces of its own (jail/src/helpers.rs), so
     # it must be able to make namespaces, mount in them, change the root and drop what it has there.
     namespaces="user mnt pid net",

@@ -19,6 +19,10 @@ def units(machine: Machine) -> Iterator[Unit | Link]:
     yield from console.units(machine)
     if need.vsock_by_backend:
         yield vsock.unit(machine)
+    if machine.servers:
+        from vmsilo_generator.roles import share  # only where a directory is shared
+
+        yield from share.units(machine)
     yield from vm.units(machine, need)
     yield slices.unit(machine)
 

@@ -38,6 +38,9 @@ def unit_section(machine: Machine, need: Needs) -> Section:
     wanted = [names.vm_unit(vm) for vm in machine.depends_on]
     # Not Requires=: where the program is missing, vm-launch says so in a line that names it.
     wanted += [names.vsock_unit(plan.vm)] if need.vsock_by_backend else []
+    # Stopped after this one: the guest writes to them until it is off.
+    wanted += [names.share_socket_unit(plan.vm, share.tag) for share in plan.shares]
+    wanted += [names.share_service_unit(plan.vm, share.tag) for share in plan.shares]
     return unitfile.about(
         names.vm_description(plan.vm, plan.hypervisor, "" if plan.sandbox else "sandbox off"),
         machine.file,
@@ -118,15 +121,25 @@ def hardening(machine: Machine, need: Needs) -> Assignments:
             NOTIFY_SOCKET,
             plan_path(plan.vm),
             *readable_paths(machine, need),
+            *share_sockets(machine),
             writable=(plan.run_dir, *writable_paths(machine, need), *devices(machine, need)),
         ),
     )
 
 
 def exposed(machine: Machine, need: Needs) -> Assignments:
-    """Instead of hardening(): what DynamicUser= alone would make read-only."""
-    writable = writable_paths(machine, need)
-    return (("BindPaths", words(*["-" + path for path in writable])),) if writable else ()
+    """Instead of hardening(): what DynamicUser= alone would make read-only, and sockets that are locked away."""
+    writable = [*writable_paths(machine, need), *share_sockets(machine)]
+    locked = [f"{paths.share_dir(machine.plan.vm, share.tag)}:ro" for share in machine.plan.shares]
+    return (
+        *([("TemporaryFileSystem", words(*locked))] if locked else []),
+        *([("BindPaths", words(*["-" + path for path in writable]))] if writable else []),
+    )
+
+
+def share_sockets(machine: Machine) -> list[str]:
+    """Their directories are closed to all but root. Who has the socket itself in his view, may connect to it."""
+    return [share.socket for share in machine.plan.shares]
 
 
 def devices(machine: Machine, need: Needs) -> list[str]:

@@ -9,7 +9,7 @@ from binascii import b2a_base64
 from typing import NamedTuple, NoReturn
 
 from vm_launch import bundle, console, files, overlay
-from vm_launch.hypervisor import Drive, Start, Traits, find
+from vm_launch.hypervisor import Drive, Share, Start, Traits, find
 from vm_launch.running import CONFIG, CONTROL, find_binary, read_plan
 from vmsilo import paths, ports
 from vmsilo import plan as plans
@@ -67,6 +67,7 @@ def prepare(plan: Plan, hypervisor: Traits) -> Start:
     parameters = cmdline(image.cmdline, plan)
     drives = make_drives(plan, image, hypervisor)
     vsock = open_vsock(plan, hypervisor)
+    shares = open_shares(plan, hypervisor)
     strings = oem_strings(plan, kernel_vsock=vsock.kernel)
     make_console(plan, hypervisor)
     for name in hypervisor.directories:
@@ -77,6 +78,7 @@ def prepare(plan: Plan, hypervisor: Traits) -> Start:
         initramfs=initramfs,
         cmdline=parameters,
         drives=drives,
+        shares=shares,
         oem_strings=strings,
         oem_files=tuple(memory_file(text) for text in strings) if hypervisor.reads_oem_files else (),
         control=listen(os.path.join(plan.run_dir, CONTROL), packets=hypervisor.packet_socket),
@@ -249,6 +251,15 @@ def open_vsock(plan: Plan, hypervisor: Traits) -> Vsock:
         os.close(descriptor)
         return Vsock(-1, kernel=True)
     return Vsock(inheritable(descriptor), kernel=True)
+
+
+def open_shares(plan: Plan, hypervisor: Traits) -> tuple[Share, ...]:
+    """The shared directories, with connections that have been tried where the hypervisor takes them."""
+    if not plan.shares:
+        return ()
+    from vm_launch import shares  # only where there are any
+
+    return shares.open_all(plan, connect=hypervisor.takes_connections)
 
 
 def connect_device(path: str) -> int:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from vmsilo.failure import EX_CONFIG, Failure
 from vmsilo.plan import Plan, Setting
 
+SHARE_QUEUE = 1024  # requests that may be on their way to a virtiofsd
+
 
 class Drive(NamedTuple):
     """A block device of the guest."""
@@ -27,6 +29,14 @@ class Drive(NamedTuple):
     settings: tuple[Setting, ...]
 
 
+class Share(NamedTuple):
+    """A shared directory of the guest."""
+
+    tag: str
+    socket: str  # where its virtiofsd listens
+    connection: int  # descriptor of a connection to that; -1: the hypervisor makes its own
+
+
 class Start(NamedTuple):
     """What only start time knows."""
 
@@ -35,6 +45,7 @@ class Start(NamedTuple):
     initramfs: str
     cmdline: str
     drives: tuple[Drive, ...]
+    shares: tuple[Share, ...]
     oem_strings: tuple[str, ...]  # SMBIOS type 11
     oem_files: tuple[str, ...]  # the same, each in a file, for the hypervisor that reads files
     control: int  # descriptor of the listening control socket
@@ -65,6 +76,7 @@ class Traits(NamedTuple):
     reads_terminal: bool  # takes console input only from a terminal
     disks_by_path: bool  # opens disks itself, and so needs the right to
     landlock: bool  # can confine itself with it
+    takes_connections: bool  # to the backends of its devices
     packet_socket: bool  # its control socket is of type SOCK_SEQPACKET
     directories: tuple[str, ...]  # empty ones that it wants in the runtime directory
     argv: Callable[[Plan, Start], list[str]]

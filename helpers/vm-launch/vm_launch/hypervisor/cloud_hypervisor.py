@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from vm_launch import api
-from vm_launch.hypervisor import Drive, Start, Target, Traits, nothing
+from vm_launch.hypervisor import SHARE_QUEUE, Drive, Share, Start, Target, Traits, nothing
 from vmsilo.failure import EX_CONFIG, Failure
 from vmsilo.plan import Plan
 
@@ -36,8 +36,10 @@ def vm_config(plan: Plan, start: Start) -> dict[str, Any]:
     return {
         "payload": {"kernel": start.kernel, "initramfs": start.initramfs, "cmdline": start.cmdline},
         "cpus": {"boot_vcpus": plan.cpus, "max_vcpus": plan.cpus},
-        "memory": {"size": plan.memory << 20},
+        # A virtiofsd works in the guest's memory too.
+        "memory": {"size": plan.memory << 20, "shared": bool(start.shares)},
         "disks": [_disk(drive) for drive in start.drives],
+        "fs": [_share(share) for share in start.shares],
         "rng": {"src": "/dev/urandom"},
         "serial": {"mode": "Tty"},  # standard input and output, which vm-launch has prepared
         "console": {"mode": "Off"},  # else it is a second one on the same descriptors
@@ -90,6 +92,10 @@ def _disk(drive: Drive) -> dict[str, Any]:
     return disk
 
 
+def _share(share: Share) -> dict[str, Any]:
+    return {"tag": share.tag, "socket": share.socket, "num_queues": 1, "queue_size": SHARE_QUEUE}
+
+
 TRAITS = Traits(
     name="cloud-hypervisor",
     binaries=("cloud-hypervisor",),
@@ -100,6 +106,7 @@ TRAITS = Traits(
     reads_terminal=True,
     disks_by_path=True,
     landlock=True,
+    takes_connections=False,
     packet_socket=False,
     directories=(),
     argv=argv,

@@ -9,7 +9,7 @@ import select
 import signal
 import time
 
-from vm_launch.hypervisor import Drive, Start, Target, Traits, no_config, nothing
+from vm_launch.hypervisor import SHARE_QUEUE, Drive, Start, Target, Traits, no_config, nothing
 from vmsilo import paths
 from vmsilo.failure import Failure
 from vmsilo.plan import Plan, Setting
@@ -55,6 +55,8 @@ def argv(plan: Plan, start: Start) -> list[str]:
     ]
     for drive in start.drives:
         line += ["--block", _block(drive)]
+    for share in start.shares:
+        line += ["--vhost-user", f"type=fs,socket={quote(share.socket)},max-queue-size={SHARE_QUEUE}"]
     if plan.sandbox:
         line += ["--pivot-root", os.path.join(plan.run_dir, _EMPTY)]
     else:
@@ -146,6 +148,7 @@ TRAITS = Traits(
     reads_terminal=False,
     disks_by_path=False,
     landlock=False,
+    takes_connections=False,
     packet_socket=True,
     directories=(_EMPTY,),
     argv=argv,

@@ -5,7 +5,7 @@ Options and QMP commands are those of qemu(1) and of QEMU's QMP reference; all a
 
 import json
 
-from vm_launch.hypervisor import Drive, Start, Target, Traits, no_config
+from vm_launch.hypervisor import SHARE_QUEUE, Drive, Share, Start, Target, Traits, no_config
 from vm_launch.qmp import Monitor
 from vmsilo.failure import EX_CONFIG, Failure
 from vmsilo.plan import Plan
@@ -53,6 +53,8 @@ def argv(plan: Plan, start: Start) -> list[str]:
         line += ["-smbios", f"type=11,path={escape(path)}"]
     for index, drive in enumerate(start.drives):
         line += _drive(f"disk{index}", drive)
+    for index, share in enumerate(start.shares):
+        line += _share(f"share{index}", share)
     line += ["-object", _json(qom_type="rng-builtin", id="rng0")]
     line += ["-device", _json(driver="virtio-rng-pci", rng="rng0")]
     line += _vsock(plan, start)
@@ -143,6 +145,11 @@ def _drive(node: str, drive: Drive) -> list[str]:
     return [*passed, "-blockdev", json.dumps(blockdev), "-device", json.dumps(device)]
 
 
+def _share(name: str, share: Share) -> list[str]:
+    device = {"driver": "vhost-user-fs-pci", "chardev": name, "tag": share.tag, "queue-size": SHARE_QUEUE}
+    return ["-chardev", f"socket,id={name},fd={share.connection}", "-device", json.dumps(device)]
+
+
 def _vsock(plan: Plan, start: Start) -> list[str]:
     if start.kernel_vsock:
         device = {"driver": "vhost-vsock-pci", "guest-cid": plan.cid, "vhostfd": str(start.vsock)}
@@ -169,6 +176,7 @@ TRAITS = Traits(
     reads_terminal=False,
     disks_by_path=False,
     landlock=False,
+    takes_connections=True,
     packet_socket=False,
     directories=(),
     argv=argv,

@@ -1,0 +1,145 @@
+"""The virtiofsd of each shared directory, and the socket at which the hypervisor meets it.
+
+systemd listens, so the hypervisor may connect before virtiofsd runs. It is started with the VM all the same, side
+by side with the others. It serves one connection and ends with it, and the next VM starts the next one.
+
+Who can connect: the socket is open to all, but its directory to nobody but root. The VM's unit alone has it in its
+view. (SocketUser= can't name the VM's user, which does not exist before its unit runs.)
+"""
+
+from collections.abc import Iterator
+
+from vmsilo import names, paths
+from vmsilo_generator import unitfile
+from vmsilo_generator.machine import ROOT, Machine, Server
+from vmsilo_generator.roles import sandbox
+from vmsilo_generator.roles.sandbox import Assignments
+from vmsilo_generator.unitfile import Unit, command, text, words
+
+# As many files as a guest may have open or cached; virtiofsd holds one for each.
+FILES_MAX = "1048576"
+
+# virtiofsd ends when it is told to. One that hangs in a dead file system must not keep the next start waiting.
+STOP_SECONDS = "5"
+
+# One that dies at once is not started for ever: then the socket fails, and whoever waits at it hears of it.
+STARTS_MAX = "3"
+STARTS_SECONDS = "5"
+
+# Where programs and their libraries are: all of the host, beside its directory, that virtiofsd sees.
+PROGRAMS = ("/usr", "/lib", "/lib64", "/nix/store", "/run/current-system")
+
+# For files of any owner. Not CAP_MKNOD: a device in a shared directory would be one of the host's.
+ROOT_CAPABILITIES = (
+    "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_SETGID CAP_SETUID CAP_SETFCAP"
+)
+
+
+def units(machine: Machine) -> Iterator[Unit]:
+    for server in machine.servers:
+        yield socket(machine, server)
+        yield service(machine, server)
+
+
+def description(machine: Machine, server: Server) -> str:
+    note = "" if server.sandbox else ": sandbox off"
+    return f"Shared directory {server.tag} of VM {machine.plan.vm}{note}"
+
+
+def socket(machine: Machine, server: Server) -> Unit:
+    vm = machine.plan.vm
+    command_socket = names.command_socket_unit(vm)
+    return Unit(
+        names.share_socket_unit(vm, server.tag),
+        (
+            unitfile.about(
+                description(machine, server),
+                machine.file,
+                # Which makes the directories above, and makes them such that others can pass.
+                ("Wants", command_socket),
+                ("After", command_socket),
+                ("StopWhenUnneeded", "yes"),
+            ),
+            (
+                "Socket",
+                (
+                    ("ListenStream", text(paths.share_socket(vm, server.tag))),
+                    ("SocketMode", "0666"),
+                    ("DirectoryMode", "0700"),
+                    ("RemoveOnStop", "yes"),
+                    ("TriggerLimitIntervalSec", STARTS_SECONDS),
+                    ("TriggerLimitBurst", STARTS_MAX),
+                ),
+            ),
+        ),
+    )
+
+
+def service(machine: Machine, server: Server) -> Unit:
+    vm = machine.plan.vm
+    socket_unit = names.share_socket_unit(vm, server.tag)
+    return Unit(
+        names.share_service_unit(vm, server.tag),
+        (
+            unitfile.about(
+                description(machine, server),
+                machine.file,
+                # The socket can't be started while this one runs, so it must not be left behind.
+                ("BindsTo", socket_unit),
+                ("After", socket_unit),
+                ("RequiresMountsFor", words(server.path)),
+                ("JoinsNamespaceOf", names.vm_unit(vm)),
+                ("StopWhenUnneeded", "yes"),
+                ("StartLimitIntervalSec", "0"),
+            ),
+            (
+                "Service",
+                (
+                    ("Type", "exec"),
+                    ("ExecSearchPath", ":".join(paths.VIRTIOFSD_DIRECTORIES)),
+                    ("ExecStart", command(paths.VIRTIOFSD, *server.arguments)),
+                    ("TimeoutStopSec", STOP_SECONDS),
+                    ("Slice", names.slice_unit(vm)),
+                    ("User", server.user),
+                    ("UMask", "0077"),
+                    ("NoNewPrivileges", "yes"),
+                    ("LimitNOFILE", FILES_MAX),
+                    # It maps the guest's memory.
+                    ("LimitCORE", "0"),
+                    *capabilities(server),
+                    *(hardening(server) if server.sandbox else ()),
+                ),
+            ),
+        ),
+    )
+
+
+def capabilities(server: Server) -> Assignments:
+    return (("CapabilityBoundingSet", ROOT_CAPABILITIES),) if server.user == ROOT else sandbox.NO_CAPABILITY
+
+
+def hardening(server: Server) -> Assignments:
+    return (
+        *sandbox.NO_NETWORK,
+        *sandbox.KERNEL,
+        ("MemoryDenyWriteExecute", "yes"),
+        ("RestrictAddressFamilies", "AF_UNIX"),
+        ("RestrictNamespaces", "yes"),
+        *calls(server),
+        ("TemporaryFileSystem", "/:ro"),
+        ("BindReadOnlyPaths", words(*["-" + path for path in PROGRAMS])),
+        ("BindReadOnlyPaths" if server.readonly else "BindPaths", f"{words(server.path)}:{paths.SHARE_INSIDE}"),
+    )
+
+
+def calls(server: Server) -> Assignments:
+    # Its own filter, which it sets up first (seccomp), is the narrower one.
+    allowed = "@system-service seccomp"
+    if server.user == ROOT:
+        allowed += " open_by_handle_at"
+    if server.seccomp_log:
+        return (("SystemCallLog", "~" + allowed),)
+    return (
+        ("SystemCallFilter", allowed),
+        ("SystemCallFilter", "~@clock @keyring @module @raw-io @reboot @swap"),
+    )
