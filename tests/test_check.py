@@ -39,7 +39,8 @@ def test_nothing_at_all() -> None:
 def test_defaults() -> None:
     assert vm("") == Vm(
         name="a", file="/etc/vmsilo.d/a.toml", hypervisor=Hypervisor.CLOUD_HYPERVISOR, image="debian", memory=1024,
-        cpus=2, kernel=None, initramfs=None, root_disk=None, disks=(), overlay_type="raw", overlay_size=10 << 30,
+        cpus=2, kernel=None, initramfs=None, root_disk=None, disks=(), vhost_user=(), hugepages=False,
+        overlay_type="raw", overlay_size=10 << 30,
         shares=(), share_seccomp_log=False, share_sandbox=True,
         kernel_params=(), depends_on=(), auto_start=False, cid=None, start_timeout=120, stop_timeout=30,
         log_level="info", extra_args=(), extra_run_args=(), extra_config={}, seccomp_log=False, sandbox=True,
@@ -76,7 +77,8 @@ extraConfig = { memory = { mergeable = true }, list = [1, 2.5, "x", { y = false 
     assert config.vms[0] == Vm(
         name="a", file="/etc/vmsilo.d/a.toml", hypervisor=Hypervisor.CLOUD_HYPERVISOR, image="/srv/image",
         memory=4096, cpus=4, kernel="/boot/vmlinux", initramfs="/boot/initrd",
-        root_disk=Disk("/srv/root.img", readonly=True), disks=(), overlay_type="raw", overlay_size=1_000_000_000,
+        root_disk=Disk("/srv/root.img", readonly=True), disks=(), vhost_user=(), hugepages=False,
+        overlay_type="raw", overlay_size=1_000_000_000,
         shares=(), share_seccomp_log=False, share_sandbox=True,
         kernel_params=("quiet", 'a="b c"'), depends_on=("b",), auto_start=True, cid=70077,
         start_timeout=7, stop_timeout=8, log_level="debug", extra_args=("-v", "a b\n"), extra_run_args=(),

@@ -163,9 +163,8 @@ EXAMPLES = {
     "gpu.disableSandbox": "true", "waylandProxy.logLevel": '"debug"', "sound.playback": "true",
     "sound.capture": "true", "sound.logLevel": '"debug"', "sound.seccompPolicy": '"log"', "tray.enable": "true",
     "dbus.notifications": "true", "dbus.tray": "true", "dbus.logLevel": '"debug"',
-    "pciDevices": '[{ path = "01:00.0", iommu = "on" }]', "cloud-hypervisor.hugepages": "true",
+    "pciDevices": '[{ path = "01:00.0", iommu = "on" }]',
     "usbDevices": '[{ vendorId = "17ef", productId = "60e0", serial = "A1" }]',
-    "vhostUser": '[{ type = "net", socket = "/run/x.sock", queues = 2 }]',
 }  # fmt: skip
 
 

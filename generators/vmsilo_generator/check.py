@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from vmsilo import names
-from vmsilo.plan import Disk
+from vmsilo.plan import Disk, VhostUser
 from vmsilo_generator import across, syntax
 from vmsilo_generator.model import Config, Host, Hypervisor, Problem, Share, Vm
 from vmsilo_generator.options import DEFAULTS, HYPERVISOR_TABLES, UNSET, Scope
@@ -107,6 +107,11 @@ def _build(file: ConfigFile, values: Values) -> Vm:
         if values["rootDisk"] is not UNSET:
             root_disk = disks.root(values["rootDisk"], readonly=values["rootDiskReadonly"])
         additional_disks = tuple(map(disks.additional, values["additionalDisks"]))
+    devices: tuple[VhostUser, ...] = ()
+    if values["vhostUser"]:
+        from vmsilo_generator import vhost_user
+
+        devices = tuple(map(vhost_user.device, values["vhostUser"]))
     return Vm(
         name=file.name,
         file=file.path,
@@ -118,6 +123,8 @@ def _build(file: ConfigFile, values: Values) -> Vm:
         initramfs=optional("initramfs"),
         root_disk=root_disk,
         disks=additional_disks,
+        vhost_user=devices,
+        hugepages=values["cloud-hypervisor.hugepages"],
         overlay_type=values["rootOverlay.type"],
         overlay_size=syntax.size_bytes(values["rootOverlay.size"]) or 0,
         shares=_shares(optional("sharedDirectories") or {}),
@@ -186,6 +193,12 @@ def _judge(values: Values, reader: Reader) -> None:
         from vmsilo_generator import disks
 
         disks.judge(values, reader)
+    if values.get("vhostUser"):
+        from vmsilo_generator import vhost_user
+
+        vhost_user.judge(values, reader)
+    if values.get("cloud-hypervisor.hugepages") and values.get("memory", 0) % 2:
+        reader.fault(("memory",), f"expected an even number with hugepages, found {values['memory']}")
     if "kernelParams" in values:
         _judge_kernel_params(values, reader)
     if values.keys() & _NETWORK:

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from vmsilo.plan import Disk
+from vmsilo.plan import Disk, VhostUser
 
 
 class Hypervisor(StrEnum):
@@ -61,6 +61,8 @@ class Vm(NamedTuple):
     initramfs: str | None
     root_disk: Disk | None
     disks: tuple[Disk, ...]  # beside the root
+    vhost_user: tuple[VhostUser, ...]
+    hugepages: bool
     overlay_type: str  # raw | tmpfs
     overlay_size: int  # bytes
     shares: tuple[Share, ...]  # sorted by tag

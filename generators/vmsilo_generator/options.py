@@ -376,20 +376,27 @@ OPTIONS: tuple[Option, ...] = (
            "The product's number.", syntax=syntax.usb_id, status=_PENDING),
     Option(_VM, "usbDevices[].serial", Kind.TEXT, UNSET,
            "The serial number; unset: every device of that product.", syntax=syntax.name, status=_PENDING),
-    Option(_VM, "vhostUser", Kind.LIST, (), "Devices whose backends you run yourself.", status=_PENDING, until=()),
+    Option(_VM, "vhostUser", Kind.LIST, (),
+           "Devices whose backends you run yourself; each must listen when the VM starts, or five seconds later."),
     Option(_VM, "vhostUser[].type", Kind.TEXT, REQUIRED,
-           "The kind of device, such as \"net\".", syntax=syntax.tag, status=_PENDING),
+           "The kind of device. With qemu one of block, fs, gpio, gpu, i2c, input, net, rng, scmi, scsi and sound, as"
+           " far as its version has them; with cloud-hypervisor the same, but console instead of gpu; with crosvm"
+           " whatever its --vhost-user knows.", syntax=syntax.tag),
     Option(_VM, "vhostUser[].socket", Kind.TEXT, REQUIRED,
-           "The backend's socket.", syntax=syntax.path, status=_PENDING),
+           "The backend's socket.", syntax=syntax.path),
     Option(_VM, "vhostUser[].<name>", Kind.SCALAR, UNSET,
-           "Any other key is handed to the hypervisor along with the device.", syntax=syntax.tag, status=_PENDING),
+           "Any other key is handed to the hypervisor along with the device: with qemu it is a property of the"
+           " device, or for net the number of \"queues\"; with cloud-hypervisor a key of its configuration, for all"
+           " types \"num_queues\" and \"queue_size\"; with crosvm a key of --vhost-user. The type fs has to have a"
+           " \"tag\".",
+           syntax=syntax.tag),
 
     # Hypervisors.
     Option(_VM, "cloud-hypervisor.logLevel", Kind.CHOICE, "info",
            "How much it logs: warnings at least, also with \"error\".", choices=LOG_LEVELS),
     Option(_VM, "cloud-hypervisor.hugepages", Kind.BOOL, False,
-           "Take the VM's memory from huge pages, which must have been reserved (vm.nr_hugepages).",
-           status=_PENDING, until=False),
+           "Take the VM's memory from huge pages of 2 MiB, which must have been reserved (vm.nr_hugepages): half as"
+           " many as memory has MiB."),
     Option(_VM, "cloud-hypervisor.seccompPolicy", Kind.CHOICE, "enforcing",
            "What its filter does with a system call that isn't listed: block it, or only log it.", choices=POLICIES),
     Option(_VM, "cloud-hypervisor.disableSandbox", Kind.BOOL, False,

@@ -20,7 +20,7 @@ from vm_launch.hypervisor.cloud_hypervisor import merge
 from vm_launch.hypervisor.crosvm import quote, takes_for
 from vm_launch.start import oem_strings
 from vmsilo.failure import Failure
-from vmsilo.plan import Credential, Plan, Setting
+from vmsilo.plan import Credential, Plan, Setting, VhostUser
 
 HYPERVISORS = ("qemu", "cloud-hypervisor", "crosvm")
 SCHEMA = json.loads((Path(__file__).parent / "vm_config.schema.json").read_text())
@@ -145,7 +145,20 @@ def minimal(hypervisor: str) -> tuple[Plan, Start]:
     return minimal_plan(hypervisor=hypervisor), start()
 
 
-CASES = {"minimal": minimal, "everything": everything, "awkward": awkward}
+def vhost_user(hypervisor: str) -> tuple[Plan, Start]:
+    """Devices whose backends the user runs: of each form that one is told in."""
+    devices = (
+        VhostUser("net", "/run/a,b/net.socket", (Setting("queues", 2),) if hypervisor == "qemu" else ()),
+        VhostUser("block", "/run/block.socket", ()),
+        VhostUser("fs", "/run/fs.socket", (Setting("tag", "data"),)),
+        VhostUser("sound", "/run/sound.socket", (Setting("queue_size", 32),) if hypervisor != "qemu" else ()),
+    )
+    connections = (10, 11, 12, 13) if hypervisor == "qemu" else ()
+    plan = minimal_plan(hypervisor=hypervisor, vhost_user=devices, hugepages=hypervisor == "cloud-hypervisor")
+    return plan, start(vhost_user=connections)
+
+
+CASES = {"minimal": minimal, "everything": everything, "awkward": awkward, "vhost-user": vhost_user}
 
 
 @pytest.mark.parametrize("hypervisor", HYPERVISORS)

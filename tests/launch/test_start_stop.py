@@ -16,7 +16,7 @@ import pytest
 from launch.hosts import Host
 from launch.vhost import NotifySocket
 from vmsilo.failure import EX_UNAVAILABLE
-from vmsilo.plan import Disk, Overlay, loads
+from vmsilo.plan import Disk, Overlay, Setting, VhostUser, loads
 
 pytestmark = pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="no qemu-system-x86_64")
 
@@ -286,6 +286,22 @@ def test_qemu_takes_every_disk(host_with_vsock: Host, tmp_path: Path) -> None:
         boot(host_with_vsock, process)
         process.kill()
         process.wait()
+
+
+def test_qemu_takes_a_backend_of_the_users(host_with_vsock: Host, tmp_path: Path) -> None:
+    """A disk that another program serves: QEMU itself finds fault with a device that it can't make work."""
+    daemon = shutil.which("qemu-storage-daemon")
+    if not daemon:
+        pytest.skip("no qemu-storage-daemon")
+    (tmp_path / "disk").write_bytes(bytes(1 << 20))
+    backend = tmp_path / "backend"
+    node = f"driver=file,node-name=disk,filename={tmp_path}/disk"
+    export = f"type=vhost-user-blk,id=e,node-name=disk,writable=on,addr.type=unix,addr.path={backend}"
+    with subprocess.Popen([daemon, "--blockdev", node, "--export", export]) as serving:
+        settings = (Setting(key="queue-size", value=64),)
+        plan = host_with_vsock.plan(vhost_user=(VhostUser("block", str(backend), settings),))
+        boot(host_with_vsock, host_with_vsock.start(plan))
+        serving.kill()
 
 
 def test_running_plan(host_with_vsock: Host) -> None:

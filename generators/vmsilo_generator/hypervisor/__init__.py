@@ -17,6 +17,7 @@ class Needs(NamedTuple):
     vsock_by_backend: bool = False  # is served by vhost-device-vsock where the kernel has no vsock
     vsock_by_kernel: bool = False  # uses the kernel's vsock, where there is one
     disks_by_path: bool = False  # opens disks itself; the others are given them open
+    sockets_by_path: bool = False  # connects to vhost-user backends itself
     tag_by_backend: bool = False  # asks virtiofsd for the tag of a shared directory
     writes_code: Callable[[Plan], bool] = never  # maps memory writable and executable
     namespaces: str = "yes"  # RestrictNamespaces=

@@ -6,6 +6,7 @@ Its system calls and the files it opens are those of its own filters (vmm/src/se
 from vmsilo_generator.hypervisor import Needs
 
 NEEDS = Needs(
+    sockets_by_path=True,
     vsock_by_hypervisor=True,
     disks_by_path=True,
     # It confines itself further: Landlock, and a filter for each thread.

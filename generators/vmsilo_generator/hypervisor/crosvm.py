@@ -3,6 +3,7 @@
 from vmsilo_generator.hypervisor import Needs
 
 NEEDS = Needs(
+    sockets_by_path=True,
     vsock_by_kernel=True,
     tag_by_backend=True,
     # It puts each of its devices into a process with a root and namespaces of its own (jail/src/helpers.rs), so

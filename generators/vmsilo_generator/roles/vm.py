@@ -58,7 +58,7 @@ def service_section(machine: Machine, need: Needs) -> Assignments:
         # vm-launch says READY=1 when control socket and running plan are there, which ExecStartPost= needs.
         ("Type", "notify"),
         ("NotifyAccess", "exec"),
-        *lending(machine),
+        *lending(machine, need),
         ("ExecStart", command(LAUNCH, "start", plan_path(plan.vm))),
         ("ExecStartPost", command(LAUNCH, "boot", running_plan)),
         ("ExecStop", command(LAUNCH, "stop", running_plan)),
@@ -79,15 +79,19 @@ def service_section(machine: Machine, need: Needs) -> Assignments:
     )
 
 
-def lending(machine: Machine) -> Assignments:
-    """The disks, opened by root: the VM's user may have no right to any of them."""
-    count = len(configured_disks(machine))
-    if not count:
+def lending(machine: Machine, need: Needs) -> Assignments:
+    """What root opens for the VM: its own user may have no right to any of it."""
+    plan = machine.plan
+    disks, sockets = len(configured_disks(machine)), len(plan.vhost_user)
+    if not disks + sockets:
         return ()
-    return (
-        ("ExecStartPre", "+" + command(LAUNCH, "lend", plan_path(machine.plan.vm))),
-        ("FileDescriptorStoreMax", str(count)),
-    )
+    lines = [
+        ("ExecStartPre", "+" + command(LAUNCH, "lend", plan_path(plan.vm))),
+        ("FileDescriptorStoreMax", str(disks + sockets)),
+    ]
+    if (disks and need.disks_by_path) or (sockets and need.sockets_by_path):
+        lines.append(("ExecStopPost", "+" + command(LAUNCH, "reclaim", plan_path(plan.vm))))
+    return tuple(lines)
 
 
 def restart(need: Needs) -> Assignments:
@@ -173,6 +177,8 @@ def writable_paths(machine: Machine, need: Needs) -> list[str]:
     found = []
     if need.disks_by_path:
         found += [disk.path for disk in configured_disks(machine) if not disk.readonly]
+    if need.sockets_by_path:
+        found += [device.socket for device in machine.plan.vhost_user]
     if need.vsock_by_backend:
         # vm-launch listens there, beside the device's own sockets.
         found.append(paths.vsock_dir(machine.plan.vm))
@@ -182,7 +188,8 @@ def writable_paths(machine: Machine, need: Needs) -> list[str]:
 def configured_paths(machine: Machine) -> list[str]:
     plan = machine.plan
     disks = [disk.path for disk in configured_disks(machine)]
-    return [path for path in (plan.image, plan.kernel, plan.initramfs, *disks) if path]
+    sockets = [device.socket for device in plan.vhost_user]
+    return [path for path in (plan.image, plan.kernel, plan.initramfs, *disks, *sockets) if path]
 
 
 def plan_path(vm: str) -> str:

@@ -8,6 +8,9 @@ import errno
 import os
 import stat
 
+from vm_launch import files
+from vmsilo.failure import EX_NOPERM, Failure
+
 _LINKS_MAX = 40  # MAXSYMLINKS of the kernel
 _OPEN = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -58,3 +61,18 @@ def chase(path: str) -> int:
         os.close(current)
         raise
     return current
+
+
+def reach(path: str, what: str, purpose: str) -> int:
+    """As chase(), for *purpose* with the *what* at *path*. Raises Failure."""
+    try:
+        return chase(path)
+    except OSError as error:
+        raise files.cannot_open(path, what, purpose, error) from None
+    except UnsafeError as error:
+        owner, other = files.user_name(error.owner), files.user_name(error.target_owner)
+        raise Failure(
+            f"the {what} {path} is not used: {error.place} belongs to {owner}, what it leads to belongs to {other}",
+            f"{owner} could make it lead to any file of the host",
+            EX_NOPERM,
+        ) from None

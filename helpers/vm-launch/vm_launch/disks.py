@@ -1,4 +1,4 @@
-"""The configured disks of a VM: which there are, opened and locked.
+"""The configured disks of a VM: which there are, found, opened and locked.
 
 The lock is flock(2)'s and belongs to the open file, so it lasts for as long as the hypervisor has the descriptor. It
 is between VMs of any hypervisor; those have locks of their own besides, of another kind (fcntl), or of this one on
@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from vm_launch import files
-from vm_launch.chase import UnsafeError, chase
+from vm_launch.chase import reach
 from vmsilo import names, paths
 from vmsilo import plan as plans
-from vmsilo.failure import EX_CONFIG, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, Failure
+from vmsilo.failure import EX_CONFIG, EX_OSERR, EX_UNAVAILABLE, Failure
 from vmsilo.plan import Disk, Plan
 
 # udev locks a block device for as long as it looks at it.
@@ -42,21 +42,19 @@ def places(plan: Plan) -> list[Place]:
 
 def open_disk(place: Place, vm: str) -> int:
     """A descriptor of the disk, locked for VM *vm*: alone where it is written to, else with other readers."""
-    disk, what = place.disk, place.what
+    disk = place.disk
+    flags = (os.O_RDONLY if disk.readonly else os.O_RDWR) | (os.O_DIRECT if disk.direct else 0)
     purpose = "reading" if disk.readonly else "reading and writing"
+    found = reach(disk.path, place.what, purpose)
     try:
-        found = chase(disk.path)
-        try:
-            mode = os.fstat(found).st_mode
-            if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
-                raise Failure(f"the {what} {disk.path} is neither a file nor a block device", code=EX_CONFIG)
-            descriptor = os.open(f"/proc/self/fd/{found}", _flags(disk) | os.O_CLOEXEC)
-        finally:
-            os.close(found)
-    except UnsafeError as error:
-        raise unsafe(disk.path, what, error) from None
+        mode = os.fstat(found).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+            raise Failure(f"the {place.what} {disk.path} is neither a file nor a block device", code=EX_CONFIG)
+        descriptor = os.open(f"/proc/self/fd/{found}", flags | os.O_CLOEXEC)
     except OSError as error:
-        raise files.cannot_open(disk.path, what, purpose, error) from None
+        raise files.cannot_open(disk.path, place.what, purpose, error) from None
+    finally:
+        os.close(found)
     try:
         _lock(descriptor, place, vm, patient=stat.S_ISBLK(mode))
     except Failure:
@@ -77,10 +75,6 @@ def check_path(place: Place, descriptor: int) -> None:
     os.close(found)
     if not same:
         raise Failure(f"the {what} {disk.path} was replaced during this start", "start again", EX_UNAVAILABLE)
-
-
-def _flags(disk: Disk) -> int:
-    return (os.O_RDONLY if disk.readonly else os.O_RDWR) | (os.O_DIRECT if disk.direct else 0)
 
 
 def _lock(descriptor: int, place: Place, vm: str, *, patient: bool) -> None:
@@ -126,10 +120,3 @@ def _users(found: os.stat_result) -> Iterator[str]:
                     yield name
             except (OSError, ValueError, TypeError, KeyError):
                 continue
-
-
-def unsafe(path: str, what: str, error: UnsafeError) -> Failure:
-    """The failure of a way that a user other than root could have led anywhere."""
-    owner, other = files.user_name(error.owner), files.user_name(error.target_owner)
-    message = f"the {what} {path} is not used: {error.place} belongs to {owner}, what it leads to belongs to {other}"
-    return Failure(message, f"{owner} could make it lead to any file of the host", EX_NOPERM)

@@ -1,16 +1,108 @@
-"""ExecStartPre=, as root: open the VM's disks for its user, who may have no right to any of them.
+"""ExecStartPre= and ExecStopPost=, as root: what the VM's user may not open by itself.
 
-The open descriptors go through the service manager's store to ``vm-launch start``, and with it to the hypervisor: no
-path becomes accessible, and there is nothing to take back when the hypervisor ends, however it ends.
+Open descriptors go through the service manager's store to ``vm-launch start``, and with it to the hypervisor: no path
+becomes accessible, and there is nothing to take back when the hypervisor ends, however it ends. A hypervisor that
+opens things itself is given the right to, on the one file, and that is taken back when its unit ends; after a crash
+of the host, before the next VM is given one to the file.
 """
 
 import os
 
-from vm_launch import disks, store
+from vm_launch import acl, chase, disks, sockets, store
+from vm_launch.hypervisor import Traits, find
 from vm_launch.running import read_plan
-from vmsilo.failure import EX_OSERR, Failure
+from vmsilo import paths
+from vmsilo.failure import EX_OSERR, Failure, complain
+from vmsilo.plan import Plan
 
 _NEW_MOUNTS = 0x20000  # CLONE_NEWNS
+
+
+def lend(path: str) -> int:
+    """Open, lock and hand over what the plan at *path* names. Raises Failure if something can't be had."""
+    plan = read_plan(path)
+    hypervisor = find(plan.hypervisor)
+    names = [place.name for place in disks.places(plan)] + [place.name for place in sockets.places(plan)]
+    try:
+        enter_host()
+        for name in names:  # of a start that did not come to its end
+            store.forget(name)
+        store.settle()
+        lend_disks(plan, hypervisor)
+        lend_sockets(plan, hypervisor)
+        store.settle()
+    except OSError as error:
+        raise Failure(f"cannot hand over the disks of {plan.vm}: {error.strerror}", code=EX_OSERR) from None
+    return os.EX_OK
+
+
+def reclaim(path: str) -> int:
+    """Take back the rights to the files of the plan at *path*. What of them is gone is no failure."""
+    plan = read_plan(path)
+    enter_host()
+    user = os.stat(plan.run_dir).st_uid
+    others = running_users() - {user}
+    for file in lent_by_path(plan, find(plan.hypervisor)):
+        try:
+            found = chase.chase(file)
+            try:
+                acl.revoke(found, user, others)
+            finally:
+                os.close(found)
+        except FileNotFoundError:
+            continue
+        except (OSError, chase.UnsafeError) as error:
+            complain("vm-launch", f"cannot take back the right to {file}: {error}")
+    return os.EX_OK
+
+
+def lend_disks(plan: Plan, hypervisor: Traits) -> None:
+    for place in disks.places(plan):
+        descriptor = disks.open_disk(place, plan.vm)
+        if hypervisor.disks_by_path:
+            give_right(descriptor, place.disk.path, plan, readonly=place.disk.readonly)
+        store.keep(place.name, descriptor)  # with the lock, in any case
+        os.close(descriptor)
+
+
+def lend_sockets(plan: Plan, hypervisor: Traits) -> None:
+    for place in sockets.places(plan):
+        if hypervisor.takes_connections:
+            found = sockets.connect(place)
+            store.keep(place.name, found)
+        else:
+            found = sockets.find(place)
+            give_right(found, place.device.socket, plan, readonly=False)
+        os.close(found)
+
+
+def give_right(descriptor: int, path: str, plan: Plan, *, readonly: bool) -> None:
+    """Give the VM's user the right to the file, unless everybody has it."""
+    rights = acl.READ if readonly else acl.READ | acl.WRITE
+    if os.fstat(descriptor).st_mode & rights == rights:
+        return
+    try:
+        acl.grant(descriptor, os.stat(plan.run_dir).st_uid, rights, running_users())
+    except OSError as error:
+        message = f"cannot give {plan.hypervisor} the right to {path}: {error.strerror}"
+        hint = "that takes a file system with access control lists; qemu does without"
+        raise Failure(message, hint, EX_OSERR) from None
+
+
+def lent_by_path(plan: Plan, hypervisor: Traits) -> list[str]:
+    found = [place.disk.path for place in disks.places(plan)] if hypervisor.disks_by_path else []
+    return found + ([] if hypervisor.takes_connections else [device.socket for device in plan.vhost_user])
+
+
+def running_users() -> frozenset[int]:
+    """The ids of the users that running VMs have."""
+    found = set()
+    for vm in os.listdir(paths.RUN):
+        try:
+            found.add(os.stat(paths.vm_dir(vm)).st_uid)
+        except OSError:
+            continue  # it does not run
+    return frozenset(found)
 
 
 def enter_host() -> None:
@@ -23,22 +115,3 @@ def enter_host() -> None:
     os.close(namespace)
     if failed:
         raise Failure(f"cannot enter the host's file system: {os.strerror(ctypes.get_errno())}", code=EX_OSERR)
-
-
-def lend(path: str) -> int:
-    """Open, lock and hand over the disks of the plan at *path*. Raises Failure if one can't be had."""
-    plan = read_plan(path)
-    places = disks.places(plan)
-    try:
-        enter_host()
-        for place in places:  # of a start that did not come to its end
-            store.forget(place.name)
-        store.settle()
-        for place in places:
-            descriptor = disks.open_disk(place, plan.vm)
-            store.keep(place.name, descriptor)
-            os.close(descriptor)
-        store.settle()
-    except OSError as error:
-        raise Failure(f"cannot hand over the disks of {plan.vm}: {error.strerror}", code=EX_OSERR) from None
-    return os.EX_OK

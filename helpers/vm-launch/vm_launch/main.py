@@ -6,10 +6,11 @@ from vmsilo.failure import EX_CONFIG, EX_USAGE, Failure, complain, one_line
 from vmsilo.notify import notify
 
 USAGE = """\
-usage: vm-launch lend PLAN          open the disks, as root, for the next verb
+usage: vm-launch lend PLAN          as root, open the disks for the next verb
        vm-launch start PLAN         become the hypervisor, paused
        vm-launch boot PLAN          let the guest run and wait until it is ready
        vm-launch stop PLAN          press the power button and wait
+       vm-launch reclaim PLAN       as root, take back what lend gave
        vm-launch explain HYPERVISOR say why the hypervisor ended, from the environment of ExecStopPost=
        vm-launch trim               bound the consoles' logs of all VMs
        vm-launch refuse MESSAGE...  say why the VM can't start
@@ -43,6 +44,10 @@ def run(verb: str, operands: list[str]) -> int:
             from vm_launch.lend import lend
 
             return lend(plan)
+        case "reclaim", [plan]:
+            from vm_launch.lend import reclaim
+
+            return reclaim(plan)
         case "start", [plan]:
             from vm_launch.start import start
 

@@ -66,6 +66,11 @@ def prepare(plan: Plan, hypervisor: Traits) -> Start:
     initramfs = readable(plan.initramfs or image.initramfs, "initramfs")
     parameters = cmdline(image.cmdline, plan)
     drives = make_drives(plan, image, hypervisor)
+    backends = make_vhost_user(plan, hypervisor)
+    if plan.hugepages:
+        from vm_launch import hugepages
+
+        hugepages.check(plan.memory)
     vsock = open_vsock(plan, hypervisor)
     shares = open_shares(plan, hypervisor)
     strings = oem_strings(plan, kernel_vsock=vsock.kernel)
@@ -86,6 +91,7 @@ def prepare(plan: Plan, hypervisor: Traits) -> Start:
         vsock=vsock.descriptor,
         kernel_vsock=vsock.kernel,
         landlock=hypervisor.landlock and landlock_usable(plan, hypervisor),
+        vhost_user=backends,
     )
     config = hypervisor.config(plan, ready)
     if config:
@@ -227,6 +233,19 @@ def overlay_drive(plan: Plan) -> Drive:
         sparse=True,  # what the guest discards, the host gets back
         block_size=0,
         settings=(),
+    )
+
+
+def make_vhost_user(plan: Plan, hypervisor: Traits) -> tuple[int, ...]:
+    """Connections to the backends of the vhostUser devices, where the hypervisor does not connect itself."""
+    if not plan.vhost_user or not hypervisor.takes_connections:
+        return ()
+    from vm_launch import sockets, store
+
+    lent = store.take()
+    return tuple(
+        inheritable(lent[place.name] if place.name in lent else sockets.connect(place))
+        for place in sockets.places(plan)
     )
 
 

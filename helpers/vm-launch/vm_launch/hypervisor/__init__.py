@@ -53,6 +53,7 @@ class Start(NamedTuple):
     vsock: int  # descriptor of the kernel's or the user-space vsock device; -1: the hypervisor sees to it
     kernel_vsock: bool
     landlock: bool  # the host's kernel has it
+    vhost_user: tuple[int, ...] = ()  # connections to the backends, for the hypervisor that does not connect itself
 
 
 class Target(NamedTuple):

@@ -4,12 +4,12 @@ It starts without a VM and is given one over its API, in the form its OpenAPI de
 """
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
-from vm_launch import api
+from vm_launch import api, hugepages
 from vm_launch.hypervisor import SHARE_QUEUE, Drive, Share, Start, Target, Traits, nothing
 from vmsilo.failure import EX_CONFIG, Failure
-from vmsilo.plan import Plan
+from vmsilo.plan import Plan, VhostUser
 
 # It logs warnings and errors at least.
 _VERBOSITY = {"error": [], "warn": [], "info": ["-v"], "debug": ["-vv"], "trace": ["-vvv"]}
@@ -33,11 +33,14 @@ def config(plan: Plan, start: Start) -> str:
 
 
 def vm_config(plan: Plan, start: Start) -> dict[str, Any]:
-    return {
+    # Programs that serve a device work in the guest's memory too.
+    memory: dict[str, Any] = {"size": plan.memory << 20, "shared": bool(start.shares or plan.vhost_user)}
+    if plan.hugepages:
+        memory |= {"hugepages": True, "hugepage_size": hugepages.SIZE << 20}
+    found: dict[str, Any] = {
         "payload": {"kernel": start.kernel, "initramfs": start.initramfs, "cmdline": start.cmdline},
         "cpus": {"boot_vcpus": plan.cpus, "max_vcpus": plan.cpus},
-        # A virtiofsd works in the guest's memory too.
-        "memory": {"size": plan.memory << 20, "shared": bool(start.shares)},
+        "memory": memory,
         "disks": [_disk(drive) for drive in start.drives],
         "fs": [_share(share) for share in start.shares],
         "rng": {"src": "/dev/urandom"},
@@ -48,6 +51,48 @@ def vm_config(plan: Plan, start: Start) -> dict[str, Any]:
         "pvpanic": True,
         "landlock_enable": plan.sandbox and start.landlock,
     }
+    for device in plan.vhost_user:
+        _add_vhost_user(found, device)
+    return found
+
+
+class _Generic(NamedTuple):
+    """A device that cloud-hypervisor knows nothing about but this."""
+
+    number: int  # of the type of device (VIRTIO 1.3, section 5)
+    queues: int
+
+
+_GENERIC = {
+    "console": _Generic(3, 2),
+    "rng": _Generic(4, 1),
+    "scsi": _Generic(8, 3),
+    "input": _Generic(18, 2),
+    "sound": _Generic(25, 4),
+    "scmi": _Generic(32, 2),
+    "i2c": _Generic(34, 1),
+    "gpio": _Generic(41, 2),
+}
+_QUEUE_SIZE = 64
+
+
+_LISTS = {"net": "net", "block": "disks", "fs": "fs"}  # where a device is that it knows
+
+
+def _add_vhost_user(config: dict[str, Any], device: VhostUser) -> None:
+    settings = {setting.key: setting.value for setting in device.settings}
+    if device.type in ("net", "block"):
+        settings |= {"vhost_user": True, "vhost_socket": device.socket}
+    else:
+        settings["socket"] = device.socket
+    found: dict[str, Any] = dict(settings)
+    if device.type == "fs":
+        found = {"num_queues": 1, "queue_size": 1024, **found}
+    if device.type in _GENERIC:
+        kind = _GENERIC[device.type]
+        count, size = found.pop("num_queues", kind.queues), found.pop("queue_size", _QUEUE_SIZE)
+        found |= {"device_type": kind.number, "queue_sizes": [size] * count}
+    config.setdefault(_LISTS.get(device.type, "generic_vhost_user"), []).append(found)
 
 
 def merge(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:

@@ -57,6 +57,9 @@ def argv(plan: Plan, start: Start) -> list[str]:
         line += ["--block", _block(drive)]
     for share in start.shares:
         line += ["--vhost-user", f"type=fs,socket={quote(share.socket)},max-queue-size={SHARE_QUEUE}"]
+    for device in plan.vhost_user:
+        fields = [f"type={device.type}", f"socket={quote(device.socket)}", *map(setting, device.settings)]
+        line += ["--vhost-user", ",".join(fields)]
     if plan.sandbox:
         line += ["--pivot-root", os.path.join(plan.run_dir, _EMPTY)]
     else:

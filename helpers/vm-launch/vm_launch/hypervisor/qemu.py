@@ -8,7 +8,7 @@ import json
 from vm_launch.hypervisor import SHARE_QUEUE, Drive, Share, Start, Target, Traits, no_config
 from vm_launch.qmp import Monitor
 from vmsilo.failure import EX_CONFIG, Failure
-from vmsilo.plan import Plan
+from vmsilo.plan import Plan, VhostUser
 
 # Without these the board has devices that no guest of ours needs and every guest could attack. The user's own
 # properties follow, so they win.
@@ -58,6 +58,8 @@ def argv(plan: Plan, start: Start) -> list[str]:
     line += ["-object", _json(qom_type="rng-builtin", id="rng0")]
     line += ["-device", _json(driver="virtio-rng-pci", rng="rng0")]
     line += _vsock(plan, start)
+    for number, (device, connection) in enumerate(zip(plan.vhost_user, start.vhost_user, strict=True)):
+        line += _vhost_user(f"vhost{number}", device, connection)
     # A guest that panics ends QEMU with status 1, so the unit fails instead of standing there dead. One that resets
     # while it boots would do it for ever; see ready().
     line += ["-device", _json(driver="pvpanic-pci"), "-action", "panic=exit-failure,reboot=shutdown"]
@@ -159,6 +161,31 @@ def _vsock(plan: Plan, start: Start) -> list[str]:
         *("-chardev", f"socket,id=vsock,fd={start.vsock}"),
         *("-device", _json(driver="vhost-user-vsock-pci", chardev="vsock")),
     ]
+
+
+# Of the types in vmsilo.toml(5); a net device is one of QEMU's own with its queues elsewhere.
+_VHOST_USER = {
+    "block": "vhost-user-blk-pci",
+    "fs": "vhost-user-fs-pci",
+    "gpio": "vhost-user-gpio-pci",
+    "gpu": "vhost-user-gpu-pci",
+    "i2c": "vhost-user-i2c-pci",
+    "input": "vhost-user-input-pci",
+    "rng": "vhost-user-rng-pci",
+    "scmi": "vhost-user-scmi-pci",
+    "scsi": "vhost-user-scsi-pci",
+    "sound": "vhost-user-snd-pci",
+}
+
+
+def _vhost_user(name: str, device: VhostUser, connection: int) -> list[str]:
+    settings = {setting.key: setting.value for setting in device.settings}
+    line = ["-chardev", f"socket,id={name},fd={connection}"]
+    if device.type != "net":
+        return [*line, "-device", json.dumps({"driver": _VHOST_USER[device.type], "chardev": name, **settings})]
+    netdev = {"type": "vhost-user", "id": f"{name}n", "chardev": name, "queues": settings.pop("queues", 1)}
+    card = {"driver": "virtio-net-pci", "netdev": f"{name}n", "romfile": "", **settings}
+    return [*line, "-netdev", json.dumps(netdev), "-device", json.dumps(card)]
 
 
 def _json(**properties: object) -> str:
