@@ -15,7 +15,7 @@ DynamicUser= brings along: a user that owns nothing, a read-only file system, a 
 set-user-ID files, and no shared memory left behind.
 """
 
-from vmsilo import names
+from vmsilo import names, paths
 from vmsilo_generator.unitfile import words
 
 Assignments = tuple[tuple[str, str], ...]
@@ -28,6 +28,8 @@ def identity(vm: str) -> Assignments:
         ("User", names.user(vm)),
         ("DynamicUser", "yes"),
         ("UMask", "0077"),
+        # The guest's memory, or what it is told, would be in there.
+        ("LimitCORE", "0"),
     )
 
 
@@ -65,12 +67,18 @@ NO_CAPABILITY: Assignments = (
 )
 
 
-def view(*readable: str, writable: tuple[str, ...] = ()) -> Assignments:
-    """What of /run, /home and /dev there is: these paths alone, those of them that exist.
+# Emptied for each service, so that it finds there only what it is given by name. Whoever can't see a socket can't
+# talk to it: the journal's and D-Bus' are in /run, those of many a daemon in /var. Disks of other VMs, and files of
+# users that anybody may read, are as likely in the others.
+EMPTY = "/run:ro /var:ro /media:ro /mnt:ro /srv:ro"
 
-    The journal's and D-Bus' sockets are in /run; who can't see them can't talk to them.
-    """
-    lines = [("TemporaryFileSystem", "/run:ro")]
+# The host's shared memory, where two services could meet, and what other VMs there are.
+HIDDEN = ("/dev/shm", *("-" + directory for directory in paths.CONFIG_DIRECTORIES))
+
+
+def view(*readable: str, writable: tuple[str, ...] = ()) -> Assignments:
+    """What there is where data is kept: these paths alone, those of them that exist."""
+    lines = [("TemporaryFileSystem", EMPTY), ("InaccessiblePaths", words(*HIDDEN))]
     if readable:
         lines.append(("BindReadOnlyPaths", words(*["-" + path for path in readable])))
     if writable:

@@ -73,8 +73,6 @@ def service_section(machine: Machine, need: Needs) -> Assignments:
         ("RuntimeDirectoryMode", "0700"),
         ("StateDirectory", f"{paths.STATE}/{plan.vm}".removeprefix("/var/lib/")),
         ("StateDirectoryMode", "0700"),
-        # The guest's memory is in there.
-        ("LimitCORE", "0"),
         *(hardening(machine, need) if plan.sandbox else exposed(machine, need)),
     )
 
