@@ -101,8 +101,8 @@ def test_where_the_guests_ports_are() -> None:
     """QEMU's are behind the vsock device, cloud-hypervisor's its own, crosvm's the kernel's."""
     found = {hypervisor: make_plan(a_vm(hypervisor=hypervisor)).vsock for hypervisor in Hypervisor}
     assert found == {
-        "qemu": "/run/vmsilo/work/vsock/guest.socket",
-        "cloud-hypervisor": "/run/vmsilo/work/vm/guest.socket",
+        "qemu": "/run/vmsilo/work/machine/vsock/guest.socket",
+        "cloud-hypervisor": "/run/vmsilo/work/machine/vm/guest.socket",
         "crosvm": "",
     }
 

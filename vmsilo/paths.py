@@ -36,14 +36,22 @@ def console_socket(vm: str) -> str:
     return f"{RUN}/{vm}/console.socket"
 
 
+def machine_dir(vm: str) -> str:
+    """What the hypervisor's unit sees of /run/vmsilo: its own directory, and that of the vsock device.
+
+    It is nobody's runtime directory, so it is there with the first of the two and stays when the other one goes.
+    """
+    return f"{RUN}/{vm}/machine"
+
+
 def vm_dir(vm: str) -> str:
     """Runtime directory of the hypervisor's unit."""
-    return f"{RUN}/{vm}/vm"
+    return machine_dir(vm) + "/vm"
 
 
 def vsock_dir(vm: str) -> str:
     """Runtime directory of the user-space vsock device's unit."""
-    return f"{RUN}/{vm}/vsock"
+    return machine_dir(vm) + "/vsock"
 
 
 def device_vsock(vm: str) -> str:

@@ -58,7 +58,7 @@ def minimal_plan(**changes: Any) -> Plan:
         cpus=2,
         core_scheduling="off",
         cid=70000,
-        vsock="/run/vmsilo/demo/vsock/guest.socket",
+        vsock="/run/vmsilo/demo/machine/vsock/guest.socket",
         credentials=(Credential("system.hostname", "demo"),),
         log_level="info",
         extra_args=(),
@@ -69,7 +69,7 @@ def minimal_plan(**changes: Any) -> Plan:
         machine="q35",
         start_timeout=120,
         stop_timeout=30,
-        run_dir="/run/vmsilo/demo/vm",
+        run_dir="/run/vmsilo/demo/machine/vm",
     )
     return plan._replace(**changes)
 
@@ -82,8 +82,8 @@ class Host:
         self.kvm = kvm
         self.kernel_vsock = "/nonexistent/vhost-vsock"
         self.image = directory / "images/tiny"
-        self.run_dir = directory / "run/demo/vm"
-        self.vsock_dir = directory / "run/demo/vsock"
+        self.run_dir = directory / "run/demo/machine/vm"
+        self.vsock_dir = directory / "run/demo/machine/vsock"
         self.state = directory / "state"
         self.path = os.environ["PATH"]
         self.more_environment: dict[str, str] = {}

@@ -146,7 +146,7 @@ def test_the_holder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     }.items():
         (tmp_path / names.plan_file(vm)).write_text(text)
         if vm != "idle":
-            (tmp_path / "run" / vm / "vm").mkdir(parents=True)
+            Path(paths.vm_dir(vm)).mkdir(parents=True)
     held = disks.open_disk(place(disk), "writer")
     with pytest.raises(Failure, match=f'the disk {disk} is in use by VM "writer" '):
         disks.open_disk(place(disk), "late")

@@ -178,8 +178,8 @@ def writable_paths(machine: Machine, need: Needs) -> list[str]:
     if need.sockets_by_path:
         found += [device.socket for device in machine.plan.vhost_user]
     if need.vsock_by_backend:
-        # vm-launch listens there, beside the device's own sockets.
-        found.append(paths.vsock_dir(machine.plan.vm))
+        # vm-launch listens beside the device's own sockets. Their directory may come after this unit's view is made.
+        found.append(paths.machine_dir(machine.plan.vm))
     return found
 
 

@@ -27,8 +27,9 @@ def unit(machine: Machine) -> Unit:
             (
                 "Service",
                 (
-                    # From then on the directory is there, which the hypervisor's unit wants to see.
-                    ("Type", "exec"),
+                    # The hypervisor, whose unit is after this one so as to end first, need not wait for more:
+                    # vm-launch waits, once it has to connect.
+                    ("Type", "simple"),
                     (
                         "ExecStart",
                         unitfile.command(
