@@ -26,8 +26,10 @@ packages  = $(patsubst %/__init__.py,%,$(wildcard vmsilo/__init__.py generators/
 # Launchers: helpers that units start, the guest's agent, and all others are commands for people.
 launchers = $(shell find helpers -mindepth 2 -maxdepth 2 -type f -perm -100 | sort)
 agent     = helpers/vsock-cmd/agent
-internals = helpers/vm-home/vm-home helpers/vm-launch/vm-launch helpers/vsock-cmd/vsock-cmd
-commands  = $(filter-out $(agent) $(internals),$(launchers))
+internals = helpers/vm-home/vm-home helpers/vm-launch/vm-launch helpers/vm-pci/vm-pci helpers/vsock-cmd/vsock-cmd
+# What units start and people, too.
+both      = helpers/vm-pci/vm-pci
+commands  = $(filter-out $(agent) $(internals),$(launchers)) $(both)
 units     = $(wildcard units/*.slice units/*.target units/*.service units/*.socket units/*.timer)
 rules     = $(wildcard units/polkit/*.rules)
 completions = $(wildcard units/bash-completion/*)

@@ -89,6 +89,15 @@ def home_unit(vm: str) -> str:
 # Makes the directory that homes are in, and their template.
 SHARED_UNIT = PREFIX + "shared.service"
 
+
+def pci_unit(vm: str) -> str:
+    """What hands the host's PCI devices to the VM."""
+    return f"{PREFIX}{vm}-pci.service"
+
+
+# Takes PCI devices from the host's drivers, early in the boot.
+PCI_ISOLATION_UNIT = PREFIX + "pci-isolation.service"
+
 VM_UNIT_GLOB = PREFIX + "*-vm.service"
 
 

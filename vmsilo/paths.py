@@ -91,6 +91,21 @@ VIRTIOFSD_DIRECTORIES = (
     "/run/current-system/sw/bin",
 )
 
+PCI_DEVICES = "/sys/bus/pci/devices"
+VFIO = "/dev/vfio"  # where hypervisors look for the nodes of VFIO
+# For root alone, with a directory for each VM of what it may open of VFIO.
+PCI_GRANTS = "/dev/vmsilo"
+
+
+def pci_grant(vm: str) -> str:
+    """The directory that the VM's hypervisor sees as VFIO: the nodes of its own devices and no others.
+
+    A node is named by its IOMMU group, as hypervisors expect it, and once more by each device's address, which is
+    known before the group is. It is in /dev because nodes elsewhere don't work (nodev) and units name none there.
+    """
+    return f"{PCI_GRANTS}/{vm}"
+
+
 # In an image bundle, see vmsilo-image(5):
 BUNDLE_FORMAT = 1  # of the manifest
 BUNDLE_MANIFEST = "image.toml"

@@ -50,6 +50,7 @@ class PciDevice(NamedTuple):
 
     address: str  # domain:bus:device.function, all of it, in lower case
     settings: tuple[Setting, ...]
+    force: bool = False  # also if the host can't do without it
 
 
 class Overlay(NamedTuple):
@@ -100,11 +101,19 @@ class Plan(NamedTuple):
     run_dir: str
 
 
+class IsolatedDevice(NamedTuple):
+    """A PCI device that the host's drivers don't get."""
+
+    address: str
+    force: bool  # also if the host can't do without it
+
+
 class HostPlan(NamedTuple):
     """What concerns all VMs."""
 
     user: str
     bash_integration: bool
+    isolated: tuple[IsolatedDevice, ...]
 
 
 # On one line: with indentation json falls back to an encoder in Python, which takes four times as long.
@@ -130,9 +139,7 @@ def loads(text: str) -> Plan:
 
     Raises ValueError for a plan of another version: units of one installation, helpers of another.
     """
-    fields = json.loads(text)
-    if not isinstance(fields, dict) or fields.pop("version", None) != VERSION:
-        raise ValueError(f"not a plan of version {VERSION}: run systemctl daemon-reload")
+    fields = _fields(text)
     fields["root"] = _disk(fields["root"]) if fields["root"] else None
     fields["overlay"] = Overlay(**fields["overlay"])
     fields["disks"] = tuple(_disk(item) for item in fields["disks"])
@@ -143,6 +150,20 @@ def loads(text: str) -> Plan:
     for key in ("kernel_params", "extra_args", "extra_run_args"):
         fields[key] = tuple(fields[key])
     return Plan(**fields)
+
+
+def loads_host(text: str) -> HostPlan:
+    """Read what dumps() wrote of a host's plan. Raises ValueError for one of another version."""
+    fields = _fields(text)
+    fields["isolated"] = tuple(IsolatedDevice(**item) for item in fields["isolated"])
+    return HostPlan(**fields)
+
+
+def _fields(text: str) -> dict[str, Any]:
+    fields = json.loads(text)
+    if not isinstance(fields, dict) or fields.pop("version", None) != VERSION:
+        raise ValueError(f"not a plan of version {VERSION}: run systemctl daemon-reload")
+    return fields
 
 
 def _disk(item: dict[str, Any]) -> Disk:

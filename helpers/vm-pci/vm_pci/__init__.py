@@ -1,0 +1,1 @@
+"""PCI devices of the host: kept from its drivers, and handed to VMs. See vm-pci(8)."""
