@@ -27,9 +27,9 @@ def vm(text: str) -> Vm:
 
 
 def test_host() -> None:
-    assert load().host == Host(HOST.path, "david", 1000, 1000, bash_integration=True)
+    assert load().host == Host(HOST.path, "david", 1000, 1000, bash_integration=True, isolated=())
     quiet = HOST._replace(text='user = "david"\nenableBashIntegration = false\nschedulerIsolation = "off"\n')
-    assert load(host=quiet).host == Host(HOST.path, "david", 1000, 1000, bash_integration=False)
+    assert load(host=quiet).host == Host(HOST.path, "david", 1000, 1000, bash_integration=False, isolated=())
 
 
 def test_nothing_at_all() -> None:
@@ -41,7 +41,7 @@ def test_defaults() -> None:
         name="a", file="/etc/vmsilo.d/a.toml", hypervisor=Hypervisor.CLOUD_HYPERVISOR, image="debian", memory=1024,
         cpus=2, kernel=None, initramfs=None, root_disk=None, disks=(), vhost_user=(), hugepages=False,
         overlay_type="raw", overlay_size=10 << 30,
-        shares=(), share_seccomp_log=False, share_sandbox=True,
+        shares=(), share_seccomp_log=False, share_sandbox=True, pci=(),
         kernel_params=(), depends_on=(), auto_start=False, cid=None, start_timeout=120, stop_timeout=30,
         log_level="info", extra_args=(), extra_run_args=(), extra_config={}, seccomp_log=False, sandbox=True,
         machine="q35",
@@ -79,7 +79,7 @@ extraConfig = { memory = { mergeable = true }, list = [1, 2.5, "x", { y = false 
         memory=4096, cpus=4, kernel="/boot/vmlinux", initramfs="/boot/initrd",
         root_disk=Disk("/srv/root.img", readonly=True), disks=(), vhost_user=(), hugepages=False,
         overlay_type="raw", overlay_size=1_000_000_000,
-        shares=(), share_seccomp_log=False, share_sandbox=True,
+        shares=(), share_seccomp_log=False, share_sandbox=True, pci=(),
         kernel_params=("quiet", 'a="b c"'), depends_on=("b",), auto_start=True, cid=70077,
         start_timeout=7, stop_timeout=8, log_level="debug", extra_args=("-v", "a b\n"), extra_run_args=(),
         extra_config={"memory": {"mergeable": True}, "list": [1, 2.5, "x", {"y": False}]}, seccomp_log=True,

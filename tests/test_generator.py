@@ -73,7 +73,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(SYSTEM_UNITS, root / SYSTEM_UNITS.relative_to("/"), symlinks=True)
     for unit in (ROOT / "units").glob("*.slice"):
         shutil.copy(unit, root / SYSTEM_UNITS.relative_to("/"))
-    for program in (f"{paths.LIBEXEC}/vm-launch", f"{paths.LIBEXEC}/vsock-cmd", *FOREIGN):
+    helpers = [f"{paths.LIBEXEC}/{name}" for name in ("vm-launch", "vm-pci", "vsock-cmd")]
+    for program in (*helpers, *FOREIGN):
         path = root / program.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(0o755)

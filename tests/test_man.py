@@ -57,9 +57,11 @@ def emitted_units(root: Path) -> set[str]:
         f"{hypervisor}.toml": f'hypervisor = "{kind}"\nsharedDirectories.tag.path = "/srv"\n'
         for hypervisor, kind in [("a", "qemu"), ("b", "cloud-hypervisor"), ("c", "crosvm")]
     }
+    files["c.toml"] += 'pciDevices = [{ path = "01:00.0" }]\n'
+    files["host.toml"] = HOST["host.toml"] + 'isolatedPciDevices = ["01:00.0"]\n'
     (root / "etc/vmsilo.d").mkdir(parents=True)
     (root / "etc/passwd").write_text("alice:x:1000:1000::/home/alice:/bin/sh\n")
-    for name, text in {**HOST, **files}.items():
+    for name, text in files.items():
         (root / "etc/vmsilo.d" / name).write_text(text)
     places = [str(root / place) for place in ("normal", "early", "late")]
     for place in places:

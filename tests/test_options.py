@@ -88,7 +88,7 @@ def test_ours_are_marked() -> None:
     assert {option.path for option in more if option.ours} == {
         "image", "startTimeout", "stopTimeout", "vsock.cid", "qemu.machine", "qemu.logLevel", "qemu.disableSandbox",
         "qemu.extraArgs", "rootDisk.format", "additionalDisks[].format",
-        "sharedDirectories.<name>.foreignOwners",
+        "sharedDirectories.<name>.foreignOwners", "pciDevices[].force",
     }  # fmt: skip
 
 

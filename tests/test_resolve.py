@@ -6,12 +6,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmsilo import ports
-from vmsilo.plan import Disk, HostPlan, Overlay, PciDevice, Setting, Share, VhostUser, dumps, loads
+from vmsilo.plan import (
+    Disk,
+    HostPlan,
+    IsolatedDevice,
+    Overlay,
+    PciDevice,
+    Setting,
+    Share,
+    VhostUser,
+    dumps,
+    loads,
+    loads_host,
+)
 from vmsilo.ports import CID_END, CID_FIRST
 from vmsilo_generator.model import Config, Host, Hypervisor, Vm
 from vmsilo_generator.resolve import cid, cid_problems, host_plan, make_plan, resolve
 
-HOST = Host(file="/etc/vmsilo.d/host.toml", user="david", uid=1000, gid=1000, bash_integration=True)
+HOST = Host(file="/etc/vmsilo.d/host.toml", user="david", uid=1000, gid=1000, bash_integration=True, isolated=())
 
 
 def a_vm(name: str = "work", **given: Any) -> Vm:
@@ -33,6 +45,7 @@ def a_vm(name: str = "work", **given: Any) -> Vm:
         shares=(),
         share_seccomp_log=False,
         share_sandbox=True,
+        pci=(),
         kernel_params=(),
         depends_on=(),
         auto_start=False,
@@ -124,11 +137,18 @@ def test_plans_survive_their_file() -> None:
         disks=(Disk("/y", id="y"), Disk("/z", settings=further)),
         shares=(Share("home", "/run/x"),),
         vhost_user=(VhostUser("net", "/run/y", further),),
-        pci=(PciDevice("0000:01:00.0", further),),
+        pci=(PciDevice("0000:01:00.0", further, force=True),),
     )
     assert loads(dumps(plan)) == plan
 
 
 def test_the_host() -> None:
-    assert host_plan(HOST) == HostPlan(user="david", bash_integration=True)
+    assert host_plan(HOST, ()) == HostPlan(user="david", bash_integration=True, isolated=())
+    host = HOST._replace(isolated=("0000:01:00.0", "0000:02:00.0"))
+    forced = host_plan(host, [a_vm(pci=(PciDevice("0000:02:00.0", (), force=True), PciDevice("0000:01:00.0", ())))])
+    assert forced.isolated == (
+        IsolatedDevice("0000:01:00.0", force=False),
+        IsolatedDevice("0000:02:00.0", force=True),
+    )
+    assert loads_host(dumps(forced)) == forced
     assert resolve(Config(None, (a_vm(),), ()), kvm_group=True) == ()

@@ -19,8 +19,8 @@ class Found(NamedTuple):
     values: dict[str, Any]
 
 
-def rules(vms: Sequence[Found]) -> list[Problem]:
-    """What is wrong between the VMs, which are sorted by name."""
+def rules(host: Host | None, vms: Sequence[Found]) -> list[Problem]:
+    """What is wrong between the VMs, which are sorted by name, and between them and the host's file."""
     by_name = {vm.name: vm for vm in vms}
     problems: list[Problem] = []
     edges: Edges = {}
@@ -38,6 +38,8 @@ def rules(vms: Sequence[Found]) -> list[Problem]:
     if edges:
         problems += (Problem(by_name[name].file, key, message) for name, key, message in _cycles(edges))
     problems += _claimed_twice(vms)
+    if host is not None:
+        problems += _not_isolated(host, vms)
     return problems
 
 
@@ -138,7 +140,16 @@ def _claimed_twice(vms: Sequence[Found]) -> list[Problem]:
     return problems
 
 
-_CLAIMS = frozenset({"network.interfaces", "usbDevices"})
+def _not_isolated(host: Host, vms: Sequence[Found]) -> Iterable[Problem]:
+    """PCI devices that a VM wants and the host keeps, whose drivers would not expect to lose them at the start."""
+    for vm in vms:
+        for address, key in _pci_devices(vm.values):
+            if address not in host.isolated:
+                message = f'the host keeps this device: add "{address}" to isolatedPciDevices in {host.file}'
+                yield Problem(vm.file, key, message)
+
+
+_CLAIMS = frozenset({"network.interfaces", "pciDevices", "usbDevices"})
 
 
 def _claims(values: dict[str, Any]) -> Iterable[tuple[tuple[str, ...], Key]]:
@@ -152,6 +163,17 @@ def _claims(values: dict[str, Any]) -> Iterable[tuple[tuple[str, ...], Key]]:
         if isinstance(device, dict):
             numbers = (device["vendorId"].lower(), device["productId"].lower(), device.get("serial", ""))
             yield ("usb", *numbers), ("usbDevices", index)
+    for address, key in _pci_devices(values):
+        yield ("pci", address), key
+
+
+def _pci_devices(values: dict[str, Any]) -> Iterable[tuple[str, Key]]:
+    """The full addresses of the VM's PCI devices, each with its key."""
+    for index, device in enumerate(values.get("pciDevices", ())):
+        if isinstance(device, dict):
+            from vmsilo.pci import full_address  # few have anything for it
+
+            yield full_address(device["path"]) or "", ("pciDevices", index, "path")
 
 
 # The outcome.

@@ -2,10 +2,10 @@
 
 import tomllib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from vmsilo import names
-from vmsilo.plan import Disk, VhostUser
+from vmsilo.plan import Disk, PciDevice, VhostUser
 from vmsilo_generator import across, syntax
 from vmsilo_generator.model import Config, Host, Hypervisor, Problem, Share, Vm
 from vmsilo_generator.options import DEFAULTS, HYPERVISOR_TABLES, UNSET, Scope
@@ -29,7 +29,7 @@ def load(files: Sequence[ConfigFile], passwd: str) -> Config:
             vm, values = _vm(file, problems)
             vms.append(across.Found(file.name, file.path, vm, values))
     vms.sort(key=lambda vm: vm.name)
-    problems += across.rules(vms)
+    problems += across.rules(host, vms)
     return across.settle(host, vms, problems, files)
 
 
@@ -54,7 +54,7 @@ def _host(file: ConfigFile, passwd: str, problems: list[Problem]) -> Host | None
     if document is None:
         return None
     reader = Reader(Scope.HOST, file.path)
-    values = reader.read(document)
+    values = reader.read(document, _judge_host)
     problems += reader.problems
     user = values.get("user")
     if user is None:
@@ -65,7 +65,19 @@ def _host(file: ConfigFile, passwd: str, problems: list[Problem]) -> Host | None
         problems.append(Problem(file.path, ("user",), message))
     if ids is None or len(problems) > count:
         return None
-    return Host(file.path, user, *ids, bash_integration=values.get("enableBashIntegration", True))
+    isolated: tuple[str, ...] = ()
+    if values.get("isolatedPciDevices"):
+        from vmsilo_generator import pci
+
+        isolated = pci.isolated(values)
+    return Host(file.path, user, *ids, bash_integration=values.get("enableBashIntegration", True), isolated=isolated)
+
+
+def _judge_host(values: Values, reader: Reader) -> None:
+    if values.get("isolatedPciDevices"):
+        from vmsilo_generator import pci
+
+        pci.judge_isolated(values, reader)
 
 
 def _ids(user: str, passwd: str) -> tuple[int, int] | None:
@@ -112,6 +124,11 @@ def _build(file: ConfigFile, values: Values) -> Vm:
         from vmsilo_generator import vhost_user
 
         devices = tuple(map(vhost_user.device, values["vhostUser"]))
+    pci_devices: tuple[PciDevice, ...] = ()
+    if values["pciDevices"]:
+        from vmsilo_generator import pci
+
+        pci_devices = pci.devices(values)
     return Vm(
         name=file.name,
         file=file.path,
@@ -130,6 +147,7 @@ def _build(file: ConfigFile, values: Values) -> Vm:
         shares=_shares(optional("sharedDirectories") or {}),
         share_seccomp_log=values["virtiofs.seccompPolicy"] == "log",
         share_sandbox=not values["virtiofs.disableSandbox"],
+        pci=pci_devices,
         kernel_params=values["kernelParams"],
         depends_on=values["dependsOn"],
         auto_start=values["autoStart"],
@@ -206,9 +224,12 @@ def _judge(values: Values, reader: Reader) -> None:
     for tag, share in values.get("sharedDirectories", {}).items():
         if share is not UNSET:
             _judge_share(share, ("sharedDirectories", tag), reader)
-    for path in ("pciDevices", "usbDevices"):
-        if values.get(path):
-            _judge_devices(path, values, reader)
+    if values.get("usbDevices"):
+        _judge_usb(values["usbDevices"], reader)
+    if values.get("pciDevices"):
+        from vmsilo_generator import pci
+
+        pci.judge(values, reader)
 
 
 def _judge_hypervisor(values: Values, reader: Reader) -> None:
@@ -272,29 +293,13 @@ def _judge_share(share: Values, key: Key, reader: Reader) -> None:
             reader.fault((*key, name), f"not together with {why}: set posixAcl = false", of_key=True)
 
 
-class _Identity(NamedTuple):
-    """By which keys two devices of a list are the same one."""
-
-    keys: tuple[str, ...]
-    needed: bool  # devices without these keys are never the same
-
-
-_IDENTITIES = {
-    "pciDevices": _Identity(("path",), needed=True),
-    "usbDevices": _Identity(("vendorId", "productId", "serial"), needed=False),
-}
-
-
-def _judge_devices(path: str, values: Values, reader: Reader) -> None:
-    identity = _IDENTITIES[path]
+def _judge_usb(devices: Sequence[Any], reader: Reader) -> None:
     seen: dict[tuple[str, ...], int] = {}
-    for index, device in enumerate(values[path]):
+    for index, device in enumerate(devices):
         if device is UNSET:
             continue
-        if identity.needed and identity.keys[0] not in device:
-            continue
-        same = tuple(str(device.get(key, "")).lower().removeprefix("0000:") for key in identity.keys)
+        same = tuple(str(device.get(key, "")).lower() for key in ("vendorId", "productId", "serial"))
         if same in seen:
-            key = (path, index, identity.keys[0])
-            reader.fault(key, f"this device stands in {path} twice, first as number {seen[same] + 1}: remove one")
+            message = f"this device stands in usbDevices twice, first as number {seen[same] + 1}: remove one"
+            reader.fault(("usbDevices", index, "vendorId"), message)
         seen.setdefault(same, index)

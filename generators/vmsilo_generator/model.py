@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from vmsilo.plan import Disk, VhostUser
+from vmsilo.plan import Disk, PciDevice, VhostUser
 
 
 class Hypervisor(StrEnum):
@@ -20,6 +20,7 @@ class Host(NamedTuple):
     uid: int
     gid: int
     bash_integration: bool
+    isolated: tuple[str, ...]  # full addresses of PCI devices
 
 
 class Share(NamedTuple):
@@ -68,6 +69,7 @@ class Vm(NamedTuple):
     shares: tuple[Share, ...]  # sorted by tag
     share_seccomp_log: bool  # of all of them
     share_sandbox: bool
+    pci: tuple[PciDevice, ...]
     kernel_params: tuple[str, ...]
     depends_on: tuple[str, ...]
     auto_start: bool

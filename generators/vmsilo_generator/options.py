@@ -110,8 +110,9 @@ OPTIONS: tuple[Option, ...] = (
            "The network from which each link between a VM and its netvm gets its two addresses.",
            syntax=syntax.ipv4_pool, status=_PENDING),
     Option(_HOST, "isolatedPciDevices", Kind.TEXTS, (),
-           "PCI devices that the host leaves alone and binds to vfio-pci.",
-           syntax=syntax.pci, status=_PENDING, until=()),
+           "PCI devices that the host's drivers don't get: early in the boot they are bound to vfio-pci, which keeps"
+           " them for VMs. An address is written as lspci(8) shows it, like \"01:00.0\" or \"0000:01:00.0\", or as a"
+           " path in /sys. See vm-pci(8).", syntax=syntax.pci),
     Option(_HOST, "gpu.allowWX", Kind.BOOL, False,
            "Let the GPU backends map memory writable and executable at once, as NVIDIA's drivers need it.",
            status=_PENDING, until=False),
@@ -364,10 +365,17 @@ OPTIONS: tuple[Option, ...] = (
 
     # Devices.
     Option(_VM, "pciDevices", Kind.LIST, (),
-           "PCI devices of the host that the VM gets.", status=_PENDING, until=()),
-    Option(_VM, "pciDevices[].path", Kind.TEXT, REQUIRED, "The device.", syntax=syntax.pci, status=_PENDING),
+           "PCI devices of the host that the VM gets. Each must be in isolatedPciDevices, and in no other VM's file."
+           " The other devices of its IOMMU group must be isolated, too. See vm-pci(8)."),
+    Option(_VM, "pciDevices[].path", Kind.TEXT, REQUIRED,
+           "The device's address, like \"01:00.0\" or \"0000:01:00.0\", or its path in /sys.", syntax=syntax.pci),
+    Option(_VM, "pciDevices[].force", Kind.BOOL, False,
+           "Take the device even though the host can't do without: it has a mounted file system, is the console's"
+           " graphics card, or the only network card. Also lets the host isolate it.", ours=True),
     Option(_VM, "pciDevices[].<name>", Kind.SCALAR, UNSET,
-           "Any other key is handed to the hypervisor along with the device.", syntax=syntax.tag, status=_PENDING),
+           "Any other key is handed to the hypervisor along with the device. crosvm knows guest-address and iommu,"
+           " among others; qemu all properties of its vfio-pci device; cloud-hypervisor iommu, id, pci_segment,"
+           " pci_device_id and x_nv_gpudirect_clique.", syntax=syntax.tag),
     Option(_VM, "usbDevices", Kind.LIST, (),
            "USB devices that are attached whenever the VM runs.", status=_PENDING, until=()),
     Option(_VM, "usbDevices[].vendorId", Kind.TEXT, REQUIRED,

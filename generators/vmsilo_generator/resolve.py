@@ -40,8 +40,13 @@ def resolve(config: Config, *, kvm_group: bool) -> tuple[Machine, ...]:
     )
 
 
-def host_plan(host: Host) -> plan.HostPlan:
-    return plan.HostPlan(user=host.user, bash_integration=host.bash_integration)
+def host_plan(host: Host, vms: Sequence[Vm]) -> plan.HostPlan:
+    forced = {device.address for vm in vms for device in vm.pci if device.force}
+    return plan.HostPlan(
+        user=host.user,
+        bash_integration=host.bash_integration,
+        isolated=tuple([plan.IsolatedDevice(address, address in forced) for address in host.isolated]),
+    )
 
 
 def servers(vm: Vm, host: Host) -> tuple[Server, ...]:
@@ -86,7 +91,7 @@ def make_plan(vm: Vm) -> plan.Plan:
         disks=vm.disks,
         shares=tuple([plan.Share(share.tag, paths.share_socket(vm.name, share.tag)) for share in vm.shares]),
         vhost_user=vm.vhost_user,
-        pci=(),
+        pci=vm.pci,
         kernel_params=vm.kernel_params,
         memory=vm.memory,
         hugepages=vm.hugepages,

@@ -10,7 +10,7 @@ from vmsilo.failure import EX_SOFTWARE, EX_USAGE
 from vmsilo_generator import across, check, output, roles, source
 from vmsilo_generator.log import PROGRAM, Log, run_by_systemd, write_error
 from vmsilo_generator.machine import Machine, Refusal
-from vmsilo_generator.model import Broken, Problem
+from vmsilo_generator.model import Broken, Host, Problem, Vm
 from vmsilo_generator.resolve import cid_problems, host_plan, resolve
 from vmsilo_generator.source import ConfigFile
 from vmsilo_generator.unitfile import File, Link, Unit
@@ -172,7 +172,7 @@ def make(files: Sequence[ConfigFile], passwd: str, *, kvm_group: bool) -> Made:
         rendered, _ = render(machines, config.broken)
     entries = [entry for name in sorted(rendered) for entry in rendered[name]]
     if config.host is not None:
-        entries.append(File(names.HOST_PLAN_FILE, plan.dumps(host_plan(config.host))))
+        entries += entries_of_host(config.host, config.vms)
     return Made(machines, entries, config.problems)
 
 
@@ -228,6 +228,13 @@ def entries_of(machine: Machine) -> Entries:
     """Raises ValueError for a value that can't be written into a unit."""
     made = [entry.file() if isinstance(entry, Unit) else entry for entry in roles.units(machine)]
     made.append(File(names.plan_file(machine.plan.vm), plan.dumps(machine.plan)))
+    return made
+
+
+def entries_of_host(host: Host, vms: Sequence[Vm]) -> Entries:
+    decided = host_plan(host, vms)
+    made = [entry.file() if isinstance(entry, Unit) else entry for entry in roles.of_host(decided, host.file)]
+    made.append(File(names.HOST_PLAN_FILE, plan.dumps(decided)))
     return made
 
 

@@ -20,7 +20,7 @@ from vm_launch.hypervisor.cloud_hypervisor import merge
 from vm_launch.hypervisor.crosvm import quote, takes_for
 from vm_launch.start import oem_strings
 from vmsilo.failure import Failure
-from vmsilo.plan import Credential, Plan, Setting, VhostUser
+from vmsilo.plan import Credential, PciDevice, Plan, Setting, VhostUser
 
 HYPERVISORS = ("qemu", "cloud-hypervisor", "crosvm")
 SCHEMA = json.loads((Path(__file__).parent / "vm_config.schema.json").read_text())
@@ -158,7 +158,30 @@ def vhost_user(hypervisor: str) -> tuple[Plan, Start]:
     return plan, start(vhost_user=connections)
 
 
-CASES = {"minimal": minimal, "everything": everything, "awkward": awkward, "vhost-user": vhost_user}
+def devices(hypervisor: str) -> tuple[Plan, Start]:
+    """PCI devices: two functions of one card, which stay together, and one whose settings the user wrote."""
+    settings: dict[str, tuple[Setting, ...]] = {
+        "qemu": (Setting("rombar", 0), Setting("x-vga", value=True), Setting("romfile", "/usr/share/a,b.rom")),
+        "cloud-hypervisor": (Setting("iommu", "on"), Setting("id", "on"), Setting("pci_segment", 1)),
+        "crosvm": (Setting("guest-address", "00:05.0"), Setting("iommu", "viommu"), Setting("x", value=False)),
+    }
+    plan = minimal_plan(hypervisor=hypervisor)._replace(
+        pci=(
+            PciDevice("0000:01:00.1", ()),
+            PciDevice("0000:01:00.0", ()),
+            PciDevice("10000:03:00.0", settings[hypervisor], force=True),
+        )
+    )
+    return plan, start(pci_groups=("12", "47"))
+
+
+CASES = {
+    "minimal": minimal,
+    "everything": everything,
+    "awkward": awkward,
+    "vhost-user": vhost_user,
+    "devices": devices,
+}
 
 
 @pytest.mark.parametrize("hypervisor", HYPERVISORS)

@@ -174,14 +174,14 @@ class Machine:
                 raise AssertionError(f"not understood: {words}")
 
     def _proc(self) -> None:
-        (self.top / "proc/self").mkdir(parents=True)
+        (self.top / "proc/1").mkdir(parents=True)
         lines = ["22 1 0:21 / /proc rw - proc proc rw"]
         for point, source, kind in self.mounted:
             own = kind in ("btrfs", "zfs")  # a number of its own, which no block device has
             number = "0:40" if own else self.numbers[source]
             path = source if kind == "zfs" else f"/dev/{source}"
             lines.append(f"30 22 {number} / {point} rw,relatime shared:1 - {kind} {path} rw")
-        (self.top / "proc/self/mountinfo").write_text("\n".join(lines) + "\n")
+        (self.top / "proc/1/mountinfo").write_text("\n".join(lines) + "\n")
         rows = ["Filename\tType\tSize\tUsed\tPriority", *(f"/dev/{name} partition 1 0 -2" for name in self.swaps)]
         (self.top / "proc/swaps").write_text("\n".join(rows) + "\n")
 

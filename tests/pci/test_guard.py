@@ -102,7 +102,7 @@ def test_the_last_of_several_network_cards(make: Make, capsys: Capture) -> None:
 
 def test_swap(make: Make) -> None:
     machine = make("ryzen-laptop")
-    mounts = machine.top / "proc/self/mountinfo"
+    mounts = machine.top / "proc/1/mountinfo"
     mounts.write_text("\n".join(line for line in mounts.read_text().splitlines() if "/dev/" not in line))
     assert in_use(machine.place)["0000:02:00.0"] == "the swap space /dev/nvme0n1p2 is on it"
 
@@ -114,7 +114,7 @@ def test_btrfs_over_several_disks(make: Make) -> None:
     place.mkdir(parents=True)
     for name in ("sda1", "nvme1n1p1"):
         (place / name).symlink_to((machine.sys / "class/block" / name).resolve())
-    (machine.top / "proc/self/mountinfo").write_text("30 22 0:40 / /data\\040here rw - btrfs /dev/sda1 rw\n")
+    (machine.top / "proc/1/mountinfo").write_text("30 22 0:40 / /data\\040here rw - btrfs /dev/sda1 rw\n")
     found = in_use(machine.place)
     assert found["0000:06:00.0"] == found["0000:00:17.0"] == "the file system at /data here is on it"
     assert "0000:05:00.0" not in found
@@ -122,5 +122,5 @@ def test_btrfs_over_several_disks(make: Make) -> None:
 
 def test_nothing_mounted_needs_nothing(make: Make) -> None:
     machine = make("alder-lake-desktop")
-    (machine.top / "proc/self/mountinfo").write_text("22 1 0:21 / /proc rw - proc proc rw\nnonsense\n")
+    (machine.top / "proc/1/mountinfo").write_text("22 1 0:21 / /proc rw - proc proc rw\nnonsense\n")
     assert in_use(machine.place) == {}

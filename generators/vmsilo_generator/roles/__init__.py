@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from vmsilo.plan import HostPlan
 from vmsilo_generator.hypervisor import needs
 from vmsilo_generator.machine import Machine, Refusal
 from vmsilo_generator.roles import command, console, slices, vm, vsock
@@ -23,8 +24,20 @@ def units(machine: Machine) -> Iterator[Unit | Link]:
         from vmsilo_generator.roles import share  # only where a directory is shared
 
         yield from share.units(machine)
+    if machine.plan.pci:
+        from vmsilo_generator.roles import pci
+
+        yield pci.grant(machine)
     yield from vm.units(machine, need)
     yield slices.unit(machine)
+
+
+def of_host(plan: HostPlan, file: str) -> Iterator[Unit | Link]:
+    """What concerns all VMs."""
+    if plan.isolated:
+        from vmsilo_generator.roles import pci
+
+        yield from pci.isolation(plan, file)
 
 
 def refusing(refusal: Refusal) -> Iterator[Unit | Link]:

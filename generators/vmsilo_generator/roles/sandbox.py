@@ -20,6 +20,8 @@ from vmsilo_generator.unitfile import words
 
 Assignments = tuple[tuple[str, str], ...]
 
+NOTIFY_SOCKET = "/run/systemd/notify"
+
 
 def identity(vm: str) -> Assignments:
     """The slice and the user that all services of the VM share."""

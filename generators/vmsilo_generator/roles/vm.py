@@ -13,7 +13,6 @@ from vmsilo_generator.unitfile import Link, Section, Unit, command, words
 
 LAUNCH = paths.LIBEXEC + "/vm-launch"
 KVM = "/dev/kvm"
-NOTIFY_SOCKET = "/run/systemd/notify"
 
 # Beyond what the guest is given: vm-launch says in a clear line what it waits for before systemd stops waiting.
 START_SLACK = 30  # seconds
@@ -41,10 +40,13 @@ def unit_section(machine: Machine, need: Needs) -> Section:
     # Stopped after this one: the guest writes to them until it is off.
     wanted += [names.share_socket_unit(plan.vm, share.tag) for share in plan.shares]
     wanted += [names.share_service_unit(plan.vm, share.tag) for share in plan.shares]
+    required = [names.pci_unit(plan.vm)] if plan.pci else []
     return unitfile.about(
         names.vm_description(plan.vm, plan.hypervisor, "" if plan.sandbox else "sandbox off"),
         machine.file,
-        *([("Wants", " ".join(wanted)), ("After", " ".join(wanted))] if wanted else []),
+        *([("Wants", " ".join(wanted))] if wanted else []),
+        *([("Requires", " ".join(required))] if required else []),
+        *([("After", " ".join(wanted + required))] if wanted or required else []),
         ("RequiresMountsFor", words(*configured_paths(machine))),
         # Each start is somebody's wish, and what went wrong with it is worth more than "repeated too quickly".
         ("StartLimitIntervalSec", "0"),
@@ -73,6 +75,7 @@ def service_section(machine: Machine, need: Needs) -> Assignments:
         ("RuntimeDirectoryMode", "0700"),
         ("StateDirectory", f"{paths.STATE}/{plan.vm}".removeprefix("/var/lib/")),
         ("StateDirectoryMode", "0700"),
+        *of_pci(machine),
         *(hardening(machine, need) if plan.sandbox else exposed(machine, need)),
     )
 
@@ -120,7 +123,7 @@ def hardening(machine: Machine, need: Needs) -> Assignments:
         # Root opens the VM's disks from within the unit, so the unit's limits hold for that too.
         *[("DeviceAllow", words(disk.path, "r" if disk.readonly else "rw")) for disk in block_devices(machine)],
         *sandbox.view(
-            NOTIFY_SOCKET,
+            sandbox.NOTIFY_SOCKET,
             plan_path(plan.vm),
             *readable_paths(machine, need),
             *share_sockets(machine),
@@ -159,6 +162,15 @@ def configured_disks(machine: Machine) -> list[Disk]:
 
 def block_devices(machine: Machine) -> list[Disk]:
     return [disk for disk in configured_disks(machine) if disk.path.startswith("/dev/")]
+
+
+def of_pci(machine: Machine) -> Assignments:
+    """What PCI devices of the host need. Few VMs have any."""
+    if not machine.plan.pci:
+        return ()
+    from vmsilo_generator.roles import pci
+
+    return pci.of_hypervisor(machine)
 
 
 def readable_paths(machine: Machine, need: Needs) -> list[str]:

@@ -92,6 +92,7 @@ def prepare(plan: Plan, hypervisor: Traits) -> Start:
         kernel_vsock=vsock.kernel,
         landlock=hypervisor.landlock and landlock_usable(plan, hypervisor),
         vhost_user=backends,
+        pci_groups=pci_groups(plan),
     )
     config = hypervisor.config(plan, ready)
     if config:
@@ -364,6 +365,15 @@ def landlock_version() -> int:
     create_ruleset, ask_version = 444, 1
     version: int = ctypes.CDLL(None).syscall(create_ruleset, None, 0, ask_version)
     return version
+
+
+def pci_groups(plan: Plan) -> tuple[str, ...]:
+    """The IOMMU groups of the plan's PCI devices, each once. Raises Failure if one can't be opened."""
+    if not plan.pci:
+        return ()
+    from vm_launch import pci  # few VMs have any
+
+    return pci.groups(plan)
 
 
 def inheritable(descriptor: int) -> int:

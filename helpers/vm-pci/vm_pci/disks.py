@@ -39,7 +39,8 @@ def in_use(place: Place) -> dict[str, str]:
 def mounts(place: Place) -> list[Mount]:
     """What is mounted, the root first and each deeper than the one before, so that the first to fit says most."""
     found = []
-    for line in _lines(f"{place.proc}/self/mountinfo"):
+    # Those of the host, whatever its service manager lets us see.
+    for line in _lines(f"{place.proc}/1/mountinfo"):
         fields, separator, rest = line.partition(" - ")
         before, behind_dash = fields.split(" "), rest.split(" ")
         if separator and len(before) >= 6 and len(behind_dash) >= 2:

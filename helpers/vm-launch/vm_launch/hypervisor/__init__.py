@@ -54,6 +54,7 @@ class Start(NamedTuple):
     kernel_vsock: bool
     landlock: bool  # the host's kernel has it
     vhost_user: tuple[int, ...] = ()  # connections to the backends, for the hypervisor that does not connect itself
+    pci_groups: tuple[str, ...] = ()  # the IOMMU groups of the plan's PCI devices, each once
 
 
 class Target(NamedTuple):

@@ -6,10 +6,11 @@ It starts without a VM and is given one over its API, in the form its OpenAPI de
 import json
 from typing import Any, NamedTuple
 
-from vm_launch import api, hugepages
+from vm_launch import api, hugepages, pci
 from vm_launch.hypervisor import SHARE_QUEUE, Drive, Share, Start, Target, Traits, nothing
+from vmsilo import paths
 from vmsilo.failure import EX_CONFIG, Failure
-from vmsilo.plan import Plan, VhostUser
+from vmsilo.plan import PciDevice, Plan, Setting, VhostUser
 
 # It logs warnings and errors at least.
 _VERBOSITY = {"error": [], "warn": [], "info": ["-v"], "debug": ["-vv"], "trace": ["-vvv"]}
@@ -53,6 +54,9 @@ def vm_config(plan: Plan, start: Start) -> dict[str, Any]:
     }
     for device in plan.vhost_user:
         _add_vhost_user(found, device)
+    if plan.pci:
+        found["devices"] = [_device(device) for device in plan.pci]
+        found["landlock_rules"] = _device_rules(plan, start)
     return found
 
 
@@ -139,6 +143,24 @@ def _disk(drive: Drive) -> dict[str, Any]:
 
 def _share(share: Share) -> dict[str, Any]:
     return {"tag": share.tag, "socket": share.socket, "num_queues": 1, "queue_size": SHARE_QUEUE}
+
+
+def _device(device: PciDevice) -> dict[str, Any]:
+    return {
+        "path": pci.sysfs(device.address),
+        **{setting.key: _json_value(setting) for setting in device.settings},
+    }
+
+
+def _json_value(setting: Setting) -> str | float:
+    """A switch is "on" on its command line, as users know it, and true in JSON."""
+    return setting.value == "on" if setting.key == "iommu" and isinstance(setting.value, str) else setting.value
+
+
+def _device_rules(plan: Plan, start: Start) -> list[dict[str, str]]:
+    """What it forgets for itself: it takes the device's address for the group's number."""
+    rules = [{"path": f"{paths.VFIO}/{group}", "access": "rw"} for group in start.pci_groups]
+    return rules + [{"path": pci.sysfs(device.address), "access": "r"} for device in plan.pci]
 
 
 TRAITS = Traits(

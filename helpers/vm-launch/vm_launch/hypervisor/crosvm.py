@@ -9,10 +9,11 @@ import select
 import signal
 import time
 
+from vm_launch import pci
 from vm_launch.hypervisor import SHARE_QUEUE, Drive, Start, Target, Traits, no_config, nothing
 from vmsilo import paths
 from vmsilo.failure import Failure
-from vmsilo.plan import Plan, Setting
+from vmsilo.plan import PciDevice, Plan, Setting
 
 # What it pivots its sandboxed devices' root to. Its own default, /var/empty, is not everywhere.
 _EMPTY = "empty"
@@ -60,6 +61,8 @@ def argv(plan: Plan, start: Start) -> list[str]:
     for device in plan.vhost_user:
         fields = [f"type={device.type}", f"socket={quote(device.socket)}", *map(setting, device.settings)]
         line += ["--vhost-user", ",".join(fields)]
+    for passed in plan.pci:
+        line += ["--vfio", _vfio(passed)]
     if plan.sandbox:
         line += ["--pivot-root", os.path.join(plan.run_dir, _EMPTY)]
     else:
@@ -121,6 +124,10 @@ def _block(drive: Drive) -> str:
         fields.append(f"block-size={drive.block_size}")
     fields += [setting(item) for item in drive.settings]
     return ",".join(fields)
+
+
+def _vfio(device: PciDevice) -> str:
+    return ",".join([quote(pci.sysfs(device.address)), *map(setting, device.settings)])
 
 
 def _tell(target: Target, *words: str) -> None:

@@ -8,7 +8,7 @@ import json
 from vm_launch.hypervisor import SHARE_QUEUE, Drive, Share, Start, Target, Traits, no_config
 from vm_launch.qmp import Monitor
 from vmsilo.failure import EX_CONFIG, Failure
-from vmsilo.plan import Plan, VhostUser
+from vmsilo.plan import PciDevice, Plan, VhostUser
 
 # Without these the board has devices that no guest of ours needs and every guest could attack. The user's own
 # properties follow, so they win.
@@ -60,6 +60,7 @@ def argv(plan: Plan, start: Start) -> list[str]:
     line += _vsock(plan, start)
     for number, (device, connection) in enumerate(zip(plan.vhost_user, start.vhost_user, strict=True)):
         line += _vhost_user(f"vhost{number}", device, connection)
+    line += _pci(plan.pci)
     # A guest that panics ends QEMU with status 1, so the unit fails instead of standing there dead. One that resets
     # while it boots would do it for ever; see ready().
     line += ["-device", _json(driver="pvpanic-pci"), "-action", "panic=exit-failure,reboot=shutdown"]
@@ -186,6 +187,24 @@ def _vhost_user(name: str, device: VhostUser, connection: int) -> list[str]:
     netdev = {"type": "vhost-user", "id": f"{name}n", "chardev": name, "queues": settings.pop("queues", 1)}
     card = {"driver": "virtio-net-pci", "netdev": f"{name}n", "romfile": "", **settings}
     return [*line, "-netdev", json.dumps(netdev), "-device", json.dumps(card)]
+
+
+def _pci(devices: tuple[PciDevice, ...]) -> list[str]:
+    """Each device behind a port of its own; functions of one device stay together, as their drivers may expect."""
+    slots: dict[str, list[PciDevice]] = {}
+    for device in sorted(devices):
+        slots.setdefault(device.address.rpartition(".")[0], []).append(device)
+    line = []
+    for number, functions in enumerate(slots.values(), 1):
+        port = f"pci{number}"
+        line += ["-device", _json(driver="pcie-root-port", id=port, chassis=number, hotplug=False)]
+        for function, device in enumerate(functions):
+            properties: dict[str, object] = {"driver": "vfio-pci", "host": device.address, "bus": port}
+            # From 0 on, whatever they were: without that one nobody looks for the others.
+            properties |= {"addr": f"0.{function}", "multifunction": function == 0 and len(functions) > 1}
+            properties |= {setting.key: setting.value for setting in device.settings}
+            line += ["-device", json.dumps(properties)]
+    return line
 
 
 def _json(**properties: object) -> str:
