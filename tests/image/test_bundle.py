@@ -48,8 +48,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run_vm(host: Path, vm: str, image: Path) -> Path:
-    running = host / "run" / vm / "vm" / paths.RUNNING_PLAN
+def run_vm(vm: str, image: Path) -> Path:
+    running = Path(paths.vm_dir(vm), paths.RUNNING_PLAN)
     running.parent.mkdir(parents=True)
     running.write_text(plan_of(vm, image))
     return running
@@ -100,7 +100,7 @@ def test_lists_what_is_there(host: Path) -> None:
     (images / "broken/rootfs.erofs").unlink()
     (images / "bare").mkdir()
     (images / ".build-7").mkdir()
-    run_vm(host, "banking", work)
+    run_vm("banking", work)
     (host / "generator/vmsilo-mail.plan").write_text(plan_of("mail", work))
     (host / "generator/vmsilo-other.plan").write_text("{")
     found = bundle.images(images)
@@ -116,7 +116,7 @@ def test_plan_that_a_hypervisor_made_of_its_own(host: Path, kind: str) -> None:
     """Its directory is the hypervisor's, which a guest may have taken over."""
     images = host / "images"
     work = make_bundle(images, "work")
-    running = run_vm(host, "bad", work)
+    running = run_vm("bad", work)
     if kind in ("fifo", "link", "device", "directory"):
         content = running.read_text()
         running.unlink()
@@ -143,7 +143,7 @@ def test_plan_that_a_hypervisor_made_of_its_own(host: Path, kind: str) -> None:
 
 def test_vm_is_called_what_its_directory_is(host: Path) -> None:
     work = make_bundle(host / "images", "work")
-    run_vm(host, "bad", work).write_text(plan_of("\x1b[2Jroot", work))
+    run_vm("bad", work).write_text(plan_of("\x1b[2Jroot", work))
     assert bundle.images(host / "images")[0].running == ("bad",)
 
 
@@ -194,7 +194,7 @@ def test_removes_one(host: Path) -> None:
 def test_does_not_remove_what_a_vm_runs_from(host: Path) -> None:
     work = make_bundle(host / "images", "work")
     (host / "link").symlink_to(host / "images")
-    running = run_vm(host, "banking", host / "link/work")
+    running = run_vm("banking", host / "link/work")
     for force in (False, True):
         with pytest.raises(Failure, match=r"in use.*vm-stop banking"):
             bundle.remove(host / "images", "work", force=force)

@@ -43,7 +43,7 @@ class Console:
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        self.directory = run / "demo" / "vm"
+        self.directory = run / "demo" / "machine" / "vm"
         self.directory.mkdir(parents=True)
         self.fifo = self.directory / "console.in"
         self.log = self.directory / "console.out"

@@ -123,7 +123,7 @@ def images(directory: Path) -> list[Image]:
     if not directory.is_dir():
         return []
     running = _users(
-        (path.parents[1].name, path) for path in sorted(Path(paths.RUN).glob(f"*/vm/{paths.RUNNING_PLAN}"))
+        (path.name, Path(paths.vm_dir(path.name), paths.RUNNING_PLAN)) for path in sorted(Path(paths.RUN).glob("*"))
     )
     configured = _users(
         (path.stem.removeprefix(names.PREFIX), path) for path in sorted(Path(paths.GENERATOR_DIR).glob("*.plan"))
