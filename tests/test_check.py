@@ -4,7 +4,7 @@ import pytest
 
 from vmsilo.plan import Disk
 from vmsilo_generator import check
-from vmsilo_generator.model import Config, Host, Hypervisor, Vm
+from vmsilo_generator.model import Config, Home, Host, Hypervisor, Share, Vm
 from vmsilo_generator.source import ConfigFile
 
 PASSWD = "root:x:0:0:root:/root:/bin/bash\ndavid:x:1000:1000::/home/david:/bin/bash\nno-uid:x::1000:::\nshort:x:1\n"
@@ -36,12 +36,23 @@ def test_nothing_at_all() -> None:
     assert check.load([], PASSWD) == Config(None, (), (), ())
 
 
+def a_share(tag: str, path: str, mount_path: str = "") -> Share:
+    """A shared directory of which nothing else is said."""
+    return Share(
+        tag=tag, path=path, mount_path=mount_path, readonly=False, thread_pool_size=0, xattr=True, posix_acl=True,
+        inode_file_handles="prefer", cache="auto", allow_mmap=False, readdirplus=True, writeback=False,
+        allow_direct_io=False, log_level="info", killpriv_v2=True, uid_map="", gid_map="", translate_uid="",
+        translate_gid="", preserve_noatime=False, foreign_owners=False,
+    )  # fmt: skip
+
+
 def test_defaults() -> None:
     assert vm("") == Vm(
         name="a", file="/etc/vmsilo.d/a.toml", hypervisor=Hypervisor.CLOUD_HYPERVISOR, image="debian", memory=1024,
         cpus=2, kernel=None, initramfs=None, root_disk=None, disks=(), vhost_user=(), hugepages=False,
         overlay_type="raw", overlay_size=10 << 30,
-        shares=(), share_seccomp_log=False, share_sandbox=True, pci=(),
+        home=Home("/shared/a/home", ours=True), shares=(a_share("home", "/shared/a/home", "/home/user"),),
+        share_seccomp_log=False, share_sandbox=True, pci=(),
         kernel_params=(), depends_on=(), auto_start=False, cid=None, start_timeout=120, stop_timeout=30,
         log_level="info", extra_args=(), extra_run_args=(), extra_config={}, seccomp_log=False, sandbox=True,
         machine="q35",
@@ -59,6 +70,7 @@ initramfs = "/boot/initrd"
 kernelParams = ["quiet", 'a="b c"']
 rootDisk = "/srv/root.img"
 rootOverlay = { type = "raw", size = "1GB" }
+sharedHome = false
 dependsOn = ["b"]
 autoStart = true
 startTimeout = 7
@@ -79,12 +91,25 @@ extraConfig = { memory = { mergeable = true }, list = [1, 2.5, "x", { y = false 
         memory=4096, cpus=4, kernel="/boot/vmlinux", initramfs="/boot/initrd",
         root_disk=Disk("/srv/root.img", readonly=True), disks=(), vhost_user=(), hugepages=False,
         overlay_type="raw", overlay_size=1_000_000_000,
-        shares=(), share_seccomp_log=False, share_sandbox=True, pci=(),
+        home=None, shares=(), share_seccomp_log=False, share_sandbox=True, pci=(),
         kernel_params=("quiet", 'a="b c"'), depends_on=("b",), auto_start=True, cid=70077,
         start_timeout=7, stop_timeout=8, log_level="debug", extra_args=("-v", "a b\n"), extra_run_args=(),
         extra_config={"memory": {"mergeable": True}, "list": [1, 2.5, "x", {"y": False}]}, seccomp_log=True,
         sandbox=False, machine="q35",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/srv/homes/a", "/srv/homes/a/"])
+def test_home_of_one_s_own(path: str) -> None:
+    one = vm(f'sharedHome = "{path}"\nsharedDirectories.data.path = "/srv/data"')
+    assert one.home == Home("/srv/homes/a", ours=False)
+    assert one.shares == (a_share("data", "/srv/data"), a_share("home", "/srv/homes/a", "/home/user"))
+
+
+def test_no_home() -> None:
+    one = vm('sharedHome = false\n[sharedDirectories.home]\npath = "/srv/home"\nmountPath = "/home/user"')
+    assert one.home is None
+    assert one.shares == (a_share("home", "/srv/home", "/home/user"),)
 
 
 @pytest.mark.parametrize("hypervisor", Hypervisor)

@@ -33,7 +33,7 @@ SYSTEMD_ANALYZE = shutil.which("systemd-analyze")
 ENCODABLE = VALUES.filter(lambda value: value.isascii() or value.encode(errors="replace").decode() == value)
 PATHS = ENCODABLE.filter(str.isprintable).map(lambda value: "/" + value)
 LISTS = st.lists(ENCODABLE, max_size=4)
-FOREIGN = ("/usr/bin/vhost-device-vsock", f"/usr/bin/{paths.VIRTIOFSD}")
+FOREIGN = ("/usr/bin/systemd-tmpfiles", "/usr/bin/vhost-device-vsock", f"/usr/bin/{paths.VIRTIOFSD}")
 SYSTEM_UNITS = Path("/usr/lib/systemd/system")
 
 
@@ -73,7 +73,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(SYSTEM_UNITS, root / SYSTEM_UNITS.relative_to("/"), symlinks=True)
     for unit in (ROOT / "units").glob("*.slice"):
         shutil.copy(unit, root / SYSTEM_UNITS.relative_to("/"))
-    helpers = [f"{paths.LIBEXEC}/{name}" for name in ("vm-launch", "vm-pci", "vsock-cmd")]
+    helpers = [f"{paths.LIBEXEC}/{name}" for name in ("vm-home", "vm-launch", "vm-pci", "vsock-cmd")]
     for program in (*helpers, *FOREIGN):
         path = root / program.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -75,15 +75,17 @@ def test_the_generator_is_lean(path: Path) -> None:
 MAY_IMPORT = {
     "model": {"vmsilo.plan"},
     "unitfile": set(),
-    "machine": {"vmsilo.plan"},
+    "machine": {"vmsilo.plan", "model"},
     "log": set(),
     "output": {"unitfile"},
     "source": {"vmsilo.paths"},
-    "resolve": {"vmsilo.paths", "vmsilo.plan", "vmsilo.ports", "machine", "model", "hypervisor", "virtiofs"},
+    "resolve": {
+        "vmsilo.names", "vmsilo.paths", "vmsilo.plan", "vmsilo.ports", "machine", "model", "hypervisor", "virtiofs",
+    },
     "virtiofs": {"vmsilo.paths", "vmsilo.plan", "machine", "model"},
     "hypervisor": {"vmsilo.plan", "hypervisor"},
-    "roles": {"vmsilo.names", "vmsilo.paths", "vmsilo.plan", "machine", "unitfile", "hypervisor", "roles"},
-}
+    "roles": {"vmsilo.names", "vmsilo.paths", "vmsilo.plan", "machine", "model", "unitfile", "hypervisor", "roles"},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MAY_IMPORT)
@@ -123,8 +125,9 @@ FOUND_OURS = NOTHING_FOUND_OURS | {
     f"vmsilo_generator.{name}"
     for name in (
         "across", "check", "hypervisor", "hypervisor.cloud_hypervisor", "log", "machine", "model", "options",
-        "output", "reader", "resolve", "roles", "roles.command", "roles.console", "roles.refusal", "roles.sandbox",
-        "roles.slices", "roles.vm", "roles.vsock", "run", "source", "syntax", "unitfile",
+        "output", "reader", "resolve", "roles", "roles.command", "roles.console", "roles.home", "roles.refusal",
+        "roles.sandbox", "roles.share", "roles.slices", "roles.vm", "roles.vsock", "run", "source", "syntax",
+        "unitfile", "virtiofs",
     )
 } | {f"vmsilo.{name}" for name in ("failure", "names", "plan", "ports")}  # fmt: skip
 

@@ -193,7 +193,7 @@ def test_installed_generator(elsewhere: Path, tmp_path: Path) -> None:
     services = [path for path in (tmp_path / "units").glob("*.service") if path.is_file()]
     text = "".join(path.read_text() for path in services)
     helpers = {path for path in re.findall(r"^Exec\w+=(/\S+)", text, re.MULTILINE) if "/vmsilo/" in path}
-    assert {path.rpartition("/")[2] for path in helpers} == {"vm-launch", "vsock-cmd"}
+    assert {path.rpartition("/")[2] for path in helpers} == {"vm-home", "vm-launch", "vsock-cmd"}
     assert {path.rpartition("/")[0] for path in helpers} == {str(elsewhere / "lib/programs/vmsilo")}
     assert all(os.access(path, os.X_OK) for path in helpers)
     assert {path: path.stat().st_mtime_ns for path in (elsewhere / "share/modules").rglob("*.pyc")} == compiled

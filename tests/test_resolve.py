@@ -42,6 +42,7 @@ def a_vm(name: str = "work", **given: Any) -> Vm:
         hugepages=False,
         overlay_type="raw",
         overlay_size=10 << 30,
+        home=None,
         shares=(),
         share_seccomp_log=False,
         share_sandbox=True,

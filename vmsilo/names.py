@@ -86,6 +86,9 @@ def home_unit(vm: str) -> str:
     return f"{PREFIX}{vm}-home.service"
 
 
+# The tag of the shared directory that is the guest's /home/user.
+HOME_TAG = "home"
+
 # Makes the directory that homes are in, and their template.
 SHARED_UNIT = PREFIX + "shared.service"
 

@@ -17,10 +17,11 @@ RUN = "/run/vmsilo"
 STATE = "/var/lib/vmsilo"
 IMAGES = STATE + "/images"
 
-# What a VM's home is made from at its first start. Both belong to the configured user.
+# What a VM's home is made from at its first start, and where it then is. Both belong to the configured user.
 HOME_TEMPLATE = STATE + "/home-template"
 SHARED = "/shared"
 INSTALLED_HOME_TEMPLATE = SHARE + "/home-template"
+GUEST_HOME = "/home/user"  # in the guest
 
 
 def home(vm: str) -> str:

@@ -4,10 +4,10 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any
 
-from vmsilo import names
+from vmsilo import names, paths
 from vmsilo.plan import Disk, PciDevice, VhostUser
 from vmsilo_generator import across, syntax
-from vmsilo_generator.model import Config, Host, Hypervisor, Problem, Share, Vm
+from vmsilo_generator.model import Config, Home, Host, Hypervisor, Problem, Share, Vm
 from vmsilo_generator.options import DEFAULTS, HYPERVISOR_TABLES, UNSET, Scope
 from vmsilo_generator.reader import Key, Reader, Values, shown
 from vmsilo_generator.source import ConfigFile
@@ -129,6 +129,7 @@ def _build(file: ConfigFile, values: Values) -> Vm:
         from vmsilo_generator import pci
 
         pci_devices = pci.devices(values)
+    home = _home(file.name, values["sharedHome"])
     return Vm(
         name=file.name,
         file=file.path,
@@ -144,7 +145,8 @@ def _build(file: ConfigFile, values: Values) -> Vm:
         hugepages=values["cloud-hypervisor.hugepages"],
         overlay_type=values["rootOverlay.type"],
         overlay_size=syntax.size_bytes(values["rootOverlay.size"]) or 0,
-        shares=_shares(optional("sharedDirectories") or {}),
+        home=home,
+        shares=_shares(optional("sharedDirectories") or {}, home),
         share_seccomp_log=values["virtiofs.seccompPolicy"] == "log",
         share_sandbox=not values["virtiofs.disableSandbox"],
         pci=pci_devices,
@@ -164,7 +166,15 @@ def _build(file: ConfigFile, values: Values) -> Vm:
     )
 
 
-def _shares(tables: dict[str, Values]) -> tuple[Share, ...]:
+def _home(vm: str, value: bool | str) -> Home | None:  # noqa: FBT001
+    if isinstance(value, str):
+        return Home(value.rstrip("/"), ours=False)
+    return Home(paths.home(vm), ours=True) if value else None
+
+
+def _shares(tables: dict[str, Values], home: Home | None) -> tuple[Share, ...]:
+    if home is not None:
+        tables = {**tables, names.HOME_TAG: {"path": home.path, "mountPath": paths.GUEST_HOME}}
     return tuple([_share(tag, tables[tag]) for tag in sorted(tables)])
 
 
@@ -224,6 +234,8 @@ def _judge(values: Values, reader: Reader) -> None:
     for tag, share in values.get("sharedDirectories", {}).items():
         if share is not UNSET:
             _judge_share(share, ("sharedDirectories", tag), reader)
+            if values.get("sharedHome", DEFAULTS["sharedHome"]):
+                _judge_beside_home(share, tag, reader)
     if values.get("usbDevices"):
         _judge_usb(values["usbDevices"], reader)
     if values.get("pciDevices"):
@@ -291,6 +303,16 @@ def _judge_share(share: Values, key: Key, reader: Reader) -> None:
         if name in share:
             why = "posixAcl" if "posixAcl" in share else "posixAcl, which is true by default"
             reader.fault((*key, name), f"not together with {why}: set posixAcl = false", of_key=True)
+
+
+def _judge_beside_home(share: Values, tag: str, reader: Reader) -> None:
+    key = ("sharedDirectories", tag)
+    if tag == names.HOME_TAG:
+        message = "this is the tag of sharedHome: choose another one, or set sharedHome = false"
+        reader.fault(key, message, of_key=True)
+    elif share.get("mountPath", "").rstrip("/") == paths.GUEST_HOME:
+        message = f"sharedHome is mounted at {paths.GUEST_HOME}: choose another place, or set sharedHome = false"
+        reader.fault((*key, "mountPath"), message)
 
 
 def _judge_usb(devices: Sequence[Any], reader: Reader) -> None:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from vmsilo.plan import Plan
+from vmsilo_generator.model import Home
 
 ROOT = "root"
 
@@ -28,6 +29,7 @@ class Machine(NamedTuple):
     auto_start: bool
     kvm_group: bool  # whether the host has the group that /dev/kvm belongs to
     servers: tuple[Server, ...]  # one for each of the plan's shares
+    home: Home | None
 
 
 class Refusal(NamedTuple):

@@ -23,6 +23,13 @@ class Host(NamedTuple):
     isolated: tuple[str, ...]  # full addresses of PCI devices
 
 
+class Home(NamedTuple):
+    """The directory of the host that is the guest's /home/user."""
+
+    path: str
+    ours: bool  # in the directory of all homes: what it is in is made where it is missing
+
+
 class Share(NamedTuple):
     """A directory of the host that the guest sees, every option with its value or default."""
 
@@ -66,7 +73,8 @@ class Vm(NamedTuple):
     hugepages: bool
     overlay_type: str  # raw | tmpfs
     overlay_size: int  # bytes
-    shares: tuple[Share, ...]  # sorted by tag
+    home: Home | None
+    shares: tuple[Share, ...]  # sorted by tag; the home is one of them
     share_seccomp_log: bool  # of all of them
     share_sandbox: bool
     pci: tuple[PciDevice, ...]

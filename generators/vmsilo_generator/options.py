@@ -229,9 +229,11 @@ OPTIONS: tuple[Option, ...] = (
 
     # Directories.
     Option(_VM, "sharedHome", Kind.BOOL_OR_PATH, True,
-           "Share a directory of the host as /home/user: true is /shared/<vm>/home, made from"
-           " /var/lib/vmsilo/home-template at the first start; a path is another directory; false is none.",
-           syntax=syntax.path, status=_PENDING, until=False),
+           "Share a directory of the host as /home/user: true is /shared/<vm>/home, a path is another directory;"
+           " false is none, and what is in /home/user then goes the way of the root. A directory that is not there is"
+           " made at the first start, as a copy of /var/lib/vmsilo/home-template, see vm-home(8); what a path of your"
+           " own is in must be there. The tag is \"home\".",
+           syntax=syntax.home),
     Option(_VM, "sharedDirectories", Kind.TABLES, UNSET,
            "Directories of the host that the guest sees; the key is the tag to mount them by.",
            syntax=syntax.tag),

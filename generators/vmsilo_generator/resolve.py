@@ -7,7 +7,7 @@ that come to the same number are a problem of the later one, to be solved by wri
 
 from collections.abc import Sequence
 
-from vmsilo import paths, plan
+from vmsilo import names, paths, plan
 from vmsilo.ports import CID_END, CID_FIRST
 from vmsilo_generator.hypervisor import needs
 from vmsilo_generator.machine import Machine, Server
@@ -34,6 +34,7 @@ def resolve(config: Config, *, kvm_group: bool) -> tuple[Machine, ...]:
                 auto_start=vm.auto_start,
                 kvm_group=kvm_group,
                 servers=servers(vm, config.host) if vm.shares else (),
+                home=vm.home,
             )
             for vm in config.vms
         ]
@@ -55,7 +56,7 @@ def servers(vm: Vm, host: Host) -> tuple[Server, ...]:
     return tuple(
         [
             virtiofs.server(
-                share,
+                virtiofs.for_guest_user(share, host) if vm.home and share.tag == names.HOME_TAG else share,
                 host,
                 seccomp_log=vm.share_seccomp_log,
                 sandbox=vm.share_sandbox,

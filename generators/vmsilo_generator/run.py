@@ -234,6 +234,8 @@ def entries_of(machine: Machine) -> Entries:
 def entries_of_host(host: Host, vms: Sequence[Vm]) -> Entries:
     decided = host_plan(host, vms)
     made = [entry.file() if isinstance(entry, Unit) else entry for entry in roles.of_host(decided, host.file)]
+    if any(vm.home for vm in vms):
+        made += [entry.file() if isinstance(entry, Unit) else entry for entry in roles.of_homes(host)]
     made.append(File(names.HOST_PLAN_FILE, plan.dumps(decided)))
     return made
 

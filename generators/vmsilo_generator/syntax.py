@@ -64,6 +64,11 @@ def path(value: str) -> str:
     return ""
 
 
+def home(value: str) -> str:
+    """A path that a directory can be made at."""
+    return path(value) or ("" if value.strip("/") else "a directory that can be made, like /srv/homes/work")
+
+
 def image(value: str) -> str:
     """The name of a bundle in /var/lib/vmsilo/images, or the absolute path of one."""
     if value.startswith("/"):

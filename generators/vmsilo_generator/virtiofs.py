@@ -8,6 +8,20 @@ from vmsilo import paths, plan
 from vmsilo_generator.machine import ROOT, Server
 from vmsilo_generator.model import Host, Share
 
+# The ids of the user whose home a home is, in guests, see vmsilo-image(5).
+GUEST_USER = 1000
+
+
+def for_guest_user(share: Share, host: Host) -> Share:
+    """The *share* such that what is the user's on the host is the user's in the guest, whatever the numbers are."""
+    if (host.uid, host.gid) == (GUEST_USER, GUEST_USER):
+        return share
+    return share._replace(
+        posix_acl=False,  # virtiofsd does not translate the ids in them
+        translate_uid=f"map:{GUEST_USER}:{host.uid}:1",
+        translate_gid=f"map:{GUEST_USER}:{host.gid}:1",
+    )
+
 
 def server(share: Share, host: Host, *, seccomp_log: bool, sandbox: bool, tagged: bool) -> Server:
     """The virtiofsd of *share*. *tagged*: the hypervisor asks it for the tag."""

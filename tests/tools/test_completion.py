@@ -123,7 +123,9 @@ def test_same_facts_as_elsewhere() -> None:
 def test_every_command_has_completion() -> None:
     registered = set(COMPLETION.read_text().split("complete -F _vmsilo ")[1].split())
     assert registered == {launcher.name for launcher in launchers() if launcher.name.startswith("vm-")} - {
-        "vm-launch"
+        "vm-home",
+        "vm-launch",
+        "vm-pci",
     }
     # bash loads the file of the command's name.
     linked = {path.name for path in COMPLETION.parent.iterdir() if path.is_symlink() and path.resolve() == COMPLETION}

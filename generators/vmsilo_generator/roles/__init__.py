@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 
+from vmsilo import names
 from vmsilo.plan import HostPlan
+from vmsilo_generator import unitfile
 from vmsilo_generator.hypervisor import needs
 from vmsilo_generator.machine import Machine, Refusal
+from vmsilo_generator.model import Host
 from vmsilo_generator.roles import command, console, slices, vm, vsock
 from vmsilo_generator.roles import refusal as refusals
 from vmsilo_generator.unitfile import Link, Unit
@@ -28,6 +31,10 @@ def units(machine: Machine) -> Iterator[Unit | Link]:
         from vmsilo_generator.roles import pci
 
         yield pci.grant(machine)
+    if machine.home is not None:
+        from vmsilo_generator.roles import home
+
+        yield home.unit(machine, machine.home)
     yield from vm.units(machine, need)
     yield slices.unit(machine)
 
@@ -38,6 +45,14 @@ def of_host(plan: HostPlan, file: str) -> Iterator[Unit | Link]:
         from vmsilo_generator.roles import pci
 
         yield from pci.isolation(plan, file)
+
+
+def of_homes(host: Host) -> Iterator[Unit | Link]:
+    """What all VMs that have a home use."""
+    from vmsilo_generator.roles import home
+
+    yield home.shared(host)
+    yield unitfile.wants("multi-user.target", names.SHARED_UNIT)
 
 
 def refusing(refusal: Refusal) -> Iterator[Unit | Link]:

@@ -87,6 +87,7 @@ def service(machine: Machine, server: Server) -> Unit:
                 # The socket can't be started while this one runs, so it must not be left behind.
                 ("BindsTo", socket_unit),
                 ("After", socket_unit),
+                *made_by(machine, server),
                 ("RequiresMountsFor", words(server.path)),
                 ("JoinsNamespaceOf", names.vm_unit(vm)),
                 ("StopWhenUnneeded", "yes"),
@@ -112,6 +113,14 @@ def service(machine: Machine, server: Server) -> Unit:
             ),
         ),
     )
+
+
+def made_by(machine: Machine, server: Server) -> Assignments:
+    """What makes the directory, if that is a home."""
+    if machine.home is None or server.tag != names.HOME_TAG:
+        return ()
+    unit = names.home_unit(machine.plan.vm)
+    return (("Requires", unit), ("After", unit))
 
 
 def capabilities(server: Server) -> Assignments:

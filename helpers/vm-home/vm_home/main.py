@@ -10,7 +10,8 @@ import sys
 from vm_home import place
 from vm_home.copy import Copy
 from vm_home.growing import Growing
-from vmsilo.failure import EX_OSERR, EX_USAGE, Failure, complain, reason
+from vmsilo.failure import EX_OSERR, EX_USAGE, Failure, complain, one_line, reason
+from vmsilo.notify import notify
 
 USAGE = """\
 usage: vm-home [--parent] [--foreign] TEMPLATE HOME
@@ -33,12 +34,16 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         if isinstance(error, PermissionError) and "--foreign" not in flags:
             return os.EX_OK  # for the second run
-        complain("vm-home", f"cannot make {home} from {template}: {reason(error)}")
-        return EX_OSERR
+        return failed(f"cannot make {home} from {template}: {reason(error)}", EX_OSERR)
     except Failure as failure:
-        complain("vm-home", str(failure))
-        return failure.code
+        return failed(str(failure), failure.code)
     return os.EX_OK
+
+
+def failed(message: str, code: int) -> int:
+    complain("vm-home", message)
+    notify("STATUS=" + one_line(message))
+    return code
 
 
 def make(template: str, home: str, *, parent: bool) -> None:
