@@ -7,11 +7,11 @@ that serves the hybrid vsock, and for systemd in the guest (it accepts and start
 import getpass
 import socket
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from acceptor import Acceptor
 
 ROOT = Path(__file__).parents[2]
 HELPERS = ROOT / "helpers/vsock-cmd"
@@ -44,29 +44,23 @@ class Rig:
         self.serve_client = self._connector  # or systemd
         command = directory / self.vm / "command.socket"
         command.parent.mkdir()
-        self._listeners = [
+        self._acceptors = [
             self._listen(self.hybrid, self._guest),
             self._listen(command, lambda client: self.serve_client(client)),
         ]
         self.script = directory / "vm-run"
         self.script.write_text(_VM_RUN.format(path=list(CODE_PATH), run=str(directory)))
 
-    def _listen(self, path: Path, serve: Callable[[socket.socket], None]) -> socket.socket:
+    def _listen(self, path: Path, serve: Callable[[socket.socket], None]) -> Acceptor:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(path))
         listener.listen(64)
 
-        def accept() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
+        def serve_and_close(connection: socket.socket) -> None:
+            with connection:
                 serve(connection)
-                connection.close()
 
-        threading.Thread(target=accept, daemon=True).start()
-        return listener
+        return Acceptor(listener, serve_and_close)
 
     def _connector(self, client: socket.socket) -> None:
         command = [PYTHON, "-IS", f"{HELPERS}/vsock-cmd", "connect", "--cid", "3", "--socket", str(self.hybrid)]
@@ -100,9 +94,8 @@ class Rig:
         )
 
     def close(self) -> None:
-        for listener in self._listeners:
-            listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         for process in (*self.connectors, *self.agents):
             try:
                 process.wait(20)

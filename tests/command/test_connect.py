@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
+from acceptor import Acceptor
 
 from vmsilo import vsock
 from vsock_cmd import agent, credentials, handover
@@ -32,31 +33,23 @@ class Device:
         self.requests: list[bytes] = []
         self.connections: list[socket.socket] = []
         self._answers = answers
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path))
+        listener.listen()
+        self._acceptor = Acceptor(listener, self._serve)
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.requests.append(connection.recv(100))
-            answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-            if answer is None:
-                self.connections.append(connection)
-                continue
+    def _serve(self, connection: socket.socket) -> None:
+        self.requests.append(connection.recv(100))
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if answer is not None:
             connection.sendall(answer)
-            if answer.startswith(b"OK "):
-                self.connections.append(connection)
-            else:
-                connection.close()
+        if answer is None or answer.startswith(b"OK "):
+            self.connections.append(connection)
+        else:
+            connection.close()
 
     def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._acceptor.close()
         for connection in self.connections:
             connection.close()
 

@@ -7,11 +7,11 @@ description, or not a known method; 404 for an unknown path or a VM that was not
 
 import json
 import socket
-import threading
 from pathlib import Path
 from typing import NamedTuple
 
 import jsonschema
+from acceptor import Acceptor
 
 SCHEMA = json.loads((Path(__file__).parent / "vm_config.schema.json").read_text())
 BODY_MAX = 4 << 20
@@ -29,28 +29,18 @@ class Api:
         self.calls: list[str] = []
         self.config: object = None
         self.booted = False
-        self._listener = listener
-        threading.Thread(target=self._serve, daemon=True).start()
+        self.close = Acceptor(listener, self._serve).close
 
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while True:
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rwb") as stream:
+            answer = self._read_and_do(stream.readline(), dict(self._fields(stream)), stream)
+            body = json.dumps(answer.messages).encode() if answer.messages else b""
+            head = f"HTTP/1.1 {answer.status} X\r\nServer: fake\r\nContent-Length: {len(body)}\r\n\r\n"
             try:
-                connection, _ = self._listener.accept()
+                stream.write(head.encode() + body)
+                stream.flush()
             except OSError:
-                return
-            with connection, connection.makefile("rwb") as stream:
-                answer = self._read_and_do(stream.readline(), dict(self._fields(stream)), stream)
-                body = json.dumps(answer.messages).encode() if answer.messages else b""
-                head = f"HTTP/1.1 {answer.status} X\r\nServer: fake\r\nContent-Length: {len(body)}\r\n\r\n"
-                try:
-                    stream.write(head.encode() + body)
-                    stream.flush()
-                except OSError:
-                    pass
+                pass
 
     def _fields(self, stream) -> list[tuple[str, str]]:  # type: ignore[no-untyped-def]
         fields = []

@@ -6,9 +6,10 @@ Message numbers and layouts are those of QEMU's vhost-user specification.
 import contextlib
 import socket
 import struct
-import threading
 from enum import IntEnum
 from pathlib import Path
+
+from acceptor import Acceptor
 
 _HEADER = struct.Struct("<III")  # request, flags, size
 _REPLY = 0x1 | 0x4  # version 1, reply
@@ -29,29 +30,20 @@ class VsockDevice:
 
     def __init__(self, path: Path, cid: int) -> None:
         self._cid = cid
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(str(path))
+        listener.listen()
+        self.close = Acceptor(listener, self._serve).close
 
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            # A hypervisor that is killed leaves in the middle of a message.
-            with contextlib.suppress(OSError, struct.error), connection, connection.makefile("rwb") as stream:
-                while header := stream.read(_HEADER.size):
-                    request, _, size = _HEADER.unpack(header)
-                    answer = self._answer(request, stream.read(size))
-                    if answer is not None:
-                        stream.write(_HEADER.pack(request, _REPLY, len(answer)) + answer)
-                        stream.flush()
+    def _serve(self, connection: socket.socket) -> None:
+        # A hypervisor that is killed leaves in the middle of a message.
+        with contextlib.suppress(OSError, struct.error), connection, connection.makefile("rwb") as stream:
+            while header := stream.read(_HEADER.size):
+                request, _, size = _HEADER.unpack(header)
+                answer = self._answer(request, stream.read(size))
+                if answer is not None:
+                    stream.write(_HEADER.pack(request, _REPLY, len(answer)) + answer)
+                    stream.flush()
 
     def _answer(self, request: int, payload: bytes) -> bytes | None:
         match request:

@@ -12,13 +12,13 @@ import stat
 import subprocess
 import sys
 import termios
-import threading
 import time
 import tty
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from acceptor import Acceptor
 from project import ROOT
 
 from vmsilo.failure import Failure
@@ -50,20 +50,15 @@ class Console:
         self.log.touch()
         os.mkfifo(self.fifo)
         self.keyboard = os.open(self.fifo, os.O_RDWR)  # as a hypervisor holds it
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(run / "demo" / "console.socket"))
-        self.listener.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(run / "demo" / "console.socket"))
+        listener.listen()
+        self.close = Acceptor(listener, self._serve).close
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            with client:
-                helper = [sys.executable, "-c", HELPER, "console", str(self.directory)]
-                subprocess.run(helper, stdin=client.fileno(), env=ENVIRONMENT, timeout=20, check=False)
+    def _serve(self, client: socket.socket) -> None:
+        with client:
+            helper = [sys.executable, "-c", HELPER, "console", str(self.directory)]
+            subprocess.run(helper, stdin=client.fileno(), env=ENVIRONMENT, timeout=20, check=False)
 
     def print(self, text: bytes) -> None:
         with self.log.open("ab") as log:
@@ -86,10 +81,6 @@ class Console:
         self.keyboard = -1
         self.fifo.unlink()
         self.log.unlink()
-
-    def close(self) -> None:
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
         if self.keyboard >= 0:
             os.close(self.keyboard)
 
