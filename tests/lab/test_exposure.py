@@ -48,6 +48,10 @@ MEASURED = (
     of_tree("qemu", "vmsilo-name@.service", "QEMU, crosvm", HELPER_MAX),
     of_tree("cloud-hypervisor", "vmsilo-name@.service", "cloud-hypervisor", HELPER_MAX),
     of_tree("qemu", "vmsilo-name-console@.service", "", HELPER_MAX),
+    of_tree("pci", "vmsilo-name-pci.service", "", ONESHOT_MAX),
+    Measured(
+        "vmsilo-pci-isolation.service", "", TREES / "pci/units.expected/vmsilo-pci-isolation.service", ONESHOT_MAX
+    ),
     Measured("vmsilo-trim.service", "", ROOT / "units" / "vmsilo-trim.service", ONESHOT_MAX),
 )
 

@@ -91,6 +91,7 @@ def grant(machine: Machine) -> Unit:
                     # To make nodes of VFIO's in the directory that the hypervisor sees.
                     ("CapabilityBoundingSet", "CAP_MKNOD"),
                     *ROOM,
+                    ("PrivateTmp", "yes"),
                     ("DeviceAllow", "char-vfio m"),
                     ("DeviceAllow", f"{paths.VFIO}/vfio m"),
                     *sandbox.view(sandbox.NOTIFY_SOCKET, paths.GENERATOR_DIR),
@@ -107,8 +108,8 @@ ONESHOT: Assignments = (
 )
 
 # Without PrivateDevices=, in which no node can be made, and with all of /proc: what the host has mounted, which is
-# more than there is to see in here, and its swap spaces. No PrivateTmp=: it would wait for file systems, which wait
-# for what comes after the isolation.
+# more than there is to see in here, and its swap spaces. Early in the boot
+# PrivateTmp= would wait for file systems, which wait for what comes after.
 ROOM: Assignments = (
     *sandbox.NO_NETWORK,
     *((key, value) for key, value in sandbox.HELPER if key not in ("PrivateDevices", "ProcSubset", "ProtectProc")),
@@ -117,6 +118,7 @@ ROOM: Assignments = (
     ("ReadWritePaths", SYSFS),
     ("RestrictAddressFamilies", "AF_UNIX"),
     ("RestrictSUIDSGID", "yes"),
+    ("UMask", "0077"),
 )
 
 

@@ -73,9 +73,7 @@ def _why(state: UnitState, outcome: Outcome | None) -> str:
     """Why the VM does not run, from its unit, or from one that it requires."""
     if state.active == "failed":
         return f"{vms.reason(state)} (see systemctl status {state.name})"
-    ours = [unit for unit in state.requires if unit.startswith(names.PREFIX)]
-    needed = systemctl.show(ours).values() if ours else ()
-    for unit in needed:
-        if unit.active == "failed":
-            return f"{unit.name} failed: {vms.reason(unit)} (see systemctl status {unit.name})"
+    need = vms.failed_need(state)
+    if need is not None:
+        return f"{need.name} failed: {vms.reason(need)} (see systemctl status {need.name})"
     return outcome.complaint if outcome and outcome.status else "it ended at once"

@@ -99,6 +99,13 @@ def reason(state: UnitState) -> str:
     return f"{judgement}; its last words: {words}" if words else judgement
 
 
+def failed_need(state: UnitState) -> UnitState | None:
+    """The unit of ours that failed where this one requires it, which is why it was not started."""
+    ours = [unit for unit in state.requires if unit.startswith(names.PREFIX)]
+    needed = systemctl.show(ours).values() if ours else ()
+    return next((unit for unit in needed if unit.active == "failed"), None)
+
+
 def chosen(wanted: list[str], states: dict[str, UnitState]) -> list[str]:
     """The names *wanted*, each once; all VMs where none are. Raises Failure for the first that is no VM's."""
     known = [vm.name for vm in assemble(states, now=0)]

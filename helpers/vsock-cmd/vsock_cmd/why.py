@@ -35,14 +35,21 @@ def never_ran(vm: str) -> Failure:
     except OSError as error:
         return Failure(f"VM {vm} did not start, and systemd can't be asked why: {reason(error)}")
     state = states.get(names.vm_unit(vm))
-    hint = f"journalctl -u {names.vm_unit(vm)} tells more"
+    hint = hint_of(names.vm_unit(vm))
     if state is None or not state.known:
         return Failure(f"VM {vm} has no unit {names.vm_unit(vm)}", "systemctl daemon-reload")
     if state.active == "active":
         return Failure(
             f"VM {vm} runs, but the connector to it failed", f"journalctl -u '{names.command_service_unit(vm)}*'"
         )
+    need = vms.failed_need(state) if state.active == "inactive" else None
+    if need is not None:
+        return Failure(f"VM {vm} did not start: {need.name} failed: {vms.reason(need)}", hint_of(need.name))
     return Failure(f"VM {vm} did not start: {vms.reason(state) or 'it was stopped'}", hint)
+
+
+def hint_of(unit: str) -> str:
+    return f"journalctl -u {unit} tells more"
 
 
 def _states(vm: str) -> dict[str, systemctl.UnitState]:
