@@ -37,7 +37,7 @@ pages     = $(wildcard man/*.[1-8])
 VENV      = $(shell tests/deps --print-venv)
 
 all:
-	@echo 'Nothing needs building. Targets: test unit lint lab demo bench man install uninstall clean'
+	@echo 'Nothing needs building. Targets: test unit lint lab machine demo bench man install uninstall clean'
 
 deps:
 	@tests/deps
@@ -46,10 +46,13 @@ test: deps
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 unit: deps
-	$(VENV)/bin/python -m pytest -m 'not lab' $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -m 'not lab and not machine' $(PYTEST_ARGS)
 
 lab: deps
 	$(VENV)/bin/python -m pytest tests/lab $(PYTEST_ARGS)
+
+machine: deps
+	$(VENV)/bin/python -m pytest tests/machine $(PYTEST_ARGS)
 
 lint: deps
 	$(VENV)/bin/ruff check .
@@ -109,4 +112,4 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: all deps test unit lab lint demo bench man install uninstall clean
+.PHONY: all deps test unit lab machine lint demo bench man install uninstall clean

@@ -119,18 +119,19 @@ class Host:
         self.supervisor.stdin.close()
         self.supervisor.wait(timeout=60)
 
+    def enter(self) -> list[str]:
+        """The command that runs the command after it in the lab."""
+        namespaces = ["--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup"]
+        return ["nsenter", f"--target={self.leader}", *namespaces, "--"]
+
     def argv(self, argv: tuple[str, ...], user: str | None, env: Mapping[str, str]) -> list[str]:
         """The command, seen from outside, that runs *argv* in the lab."""
         home = f"/home/{user}" if user else "/root"
         name = user or "root"
         identity = ["setpriv", f"--reuid={name}", f"--regid={name}", "--init-groups"] if user else []
         variables = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": home, "USER": name, "LOGNAME": name, **env}
-        namespaces = ["--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup"]
         return [
-            "nsenter",
-            f"--target={self.leader}",
-            *namespaces,
-            "--",
+            *self.enter(),
             *identity,
             "/usr/bin/env",
             "-i",

@@ -70,22 +70,21 @@ do
 done
 """
 
-_COMMAND = (
-    "mmdebstrap",
-    "--mode=root",
-    "--variant=minbase",
-    f"--include={','.join(PACKAGES)}",
-    f"--essential-hook={_NEWER}",
-    f"--customize-hook={_CUSTOMIZE}",
-    SUITE,
-)
 
-
-def build() -> Path:
-    """The tree, from the cache where it is already there."""
+def build(*more: str) -> Path:
+    """The tree, with the packages *more* beside its own, from the cache where it is already there."""
+    command = (
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=minbase",
+        f"--include={','.join([*PACKAGES, *more])}",
+        f"--essential-hook={_NEWER}",
+        f"--customize-hook={_CUSTOMIZE}",
+        SUITE,
+    )
 
     def make(target: Path) -> None:
-        cache.run(*_COMMAND, str(target))
+        cache.run(*command, str(target))
 
-    name = f"tree-{cache.digest(word.encode() for word in _COMMAND)}"
+    name = f"tree-{cache.digest(word.encode() for word in command)}"
     return cache.once(name, f"building the lab's host tree (Debian {SUITE})", make)
