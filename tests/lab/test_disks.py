@@ -1,6 +1,11 @@
 """What a guest writes is gone when it stops, or kept, as configured."""
 
+import json
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -73,8 +78,6 @@ HOME = f"/home/{USER}"
 
 def disk(**keys: str | int | bool) -> str:
     """A table of additionalDisks."""
-    import json
-
     return "\n".join(["[[additionalDisks]]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())])
 
 
@@ -162,3 +165,155 @@ def test_a_link_in_the_users_directory_leads_nowhere(lab: Host, private: str) ->
             assert refused.code != 0
             assert f"belongs to {USER}, what it leads to belongs to {owner}" in refused.err
     lab.run("rm", secret)
+
+
+def occupied(lab: Host, path: str) -> int:
+    """KiB that a file takes on the host."""
+    return int(lab.run("du", "-k", path).out.split()[0])
+
+
+def test_discards_free_blocks_of_the_host(lab: Host, private: str) -> None:
+    """Where sparse is on; past the page cache, too."""
+    vm = "discarding"
+    sparse, thick = f"{private}/plain.img", f"{private}/second.img"
+    disks = [disk(path=sparse, direct=True), disk(path=thick, sparse=False)]
+    with lab.configured({vm: config.vm("minimal", *disks)}):
+        as_root(lab, vm, "for d in vdc vdd; do head -c 16m /dev/urandom >/dev/$d; done; sync")
+        assert occupied(lab, sparse) >= 16 << 10 <= occupied(lab, thick)
+        as_root(lab, vm, "blkdiscard -l 8388608 /dev/vdc")
+        assert as_root(lab, vm, "blkdiscard -l 8388608 /dev/vdd", check=False).code != 0
+        assert 8 << 10 <= occupied(lab, sparse) <= 9 << 10
+        assert occupied(lab, thick) >= 16 << 10
+
+
+@pytest.mark.skipif(not shutil.which("qemu-img"), reason="no qemu-img")
+def test_qcow2(lab: Host, private: str, tmp_path: Path) -> None:
+    """What the guest wrote is in the image, and what it wrote into a raw disk is no image."""
+    vm = "with-qcow2"
+    image = tmp_path / "disk.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "64M"], check=True)
+    path, raw = f"{private}/disk.qcow2", f"{private}/plain.img"
+    lab.write(path, image.read_bytes(), "0600")
+    lab.run("chown", f"{USER}:", path)
+    with lab.configured({vm: config.vm("minimal", disk(path=path, format="qcow2"), disk(path=raw))}):
+        assert as_root(lab, vm, "cat /sys/block/vdc/size").out == f"{64 << 11}\n"
+        as_root(lab, vm, "dd if=/dev/zero bs=1M count=1 2>/dev/null | tr '\\0' x >/dev/vdc; sync")
+        # Another disk with the header of an image that names a file of the host.
+        as_root(lab, vm, "printf 'QFI\\373\\0\\0\\0\\3' | dd of=/dev/vdd conv=notrunc; sync")
+        lab.run("vm-stop", vm, user=USER)
+        assert as_root(lab, vm, "cat /sys/block/vdd/size; head -c 3 /dev/vdd").out == f"{32 << 11}\nQFI"
+        lab.run("vm-stop", vm, user=USER)
+    image.write_bytes(lab.run("cat", path).raw)
+    subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", image, tmp_path / "raw"], check=True)
+    assert (tmp_path / "raw").read_bytes() == b"x" * (1 << 20) + bytes(63 << 20)
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """A block device of the outer machine: its minor number and the file behind it."""
+    file = tmp_path / "loop.img"
+    file.write_bytes(bytes(8 << 20))
+    made = subprocess.run(["losetup", "--find", "--show", file], check=False, capture_output=True, encoding="utf-8")
+    if made.returncode:
+        pytest.skip(f"no loop device: {made.stderr}")
+    device = made.stdout.strip()
+    yield os.minor(os.stat(device).st_rdev), file
+    subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def test_a_block_device(lab: Host, loop: tuple[int, Path]) -> None:
+    """One that belongs to root and the group disk, as they do; locked like a file."""
+    minor, file = loop
+    node = "/dev/lab-disk"
+    lab.run("sh", "-ec", f"mknod -m 0660 {node} b 7 {minor}; chown root:disk {node}")
+    files = {"on-device": config.vm("minimal", disk(path=node)), "late-one": config.vm("minimal", disk(path=node))}
+    with lab.configured(files):
+        as_root(lab, "on-device", "printf 'from the guest' | dd of=/dev/vdc; sync")
+        assert lab.run("head", "-c", "14", node).out == "from the guest"
+        refused = lab.run("vm-start", "late-one", user=USER, check=False)
+        assert f'the disk {node} is in use by VM "on-device"' in refused.err
+        lab.run("vm-stop", "on-device", user=USER)
+    lab.run("rm", node)
+    assert file.read_bytes().startswith(b"from the guest")
+
+
+# A hypervisor that opens disks by their paths, as far as this test goes.
+_BY_PATH = """\
+#!/bin/sh
+for path in {}; do
+    (exec 3<>"$path") 2>/dev/null && echo "cloud-hypervisor may write $path" >&2
+    (exec 3<"$path") 2>/dev/null && echo "cloud-hypervisor may read $path" >&2
+done
+exit 1
+"""
+
+
+def test_a_right_by_path_is_taken_back(lab: Host, private: str) -> None:
+    """cloud-hypervisor is given the right to its disks alone, for as long as its unit runs."""
+    vm = "by-path"
+    plain, second, third = (f"{private}/{name}.img" for name in ("plain", "second", "third"))
+    program, kvm = "/usr/local/bin/cloud-hypervisor", "/dev/kvm"
+    lab.run("cp", "-p", plain, third)
+    before = rights(lab, plain), rights(lab, second)
+    lab.run("setfacl", "-m", "u:61999:rw", plain)  # left by a crash of the host
+    lab.write(program, _BY_PATH.replace("{}", f"{plain} {second} {third}"), "0755")
+    lab.run("mknod", "-m", "0666", kvm, "c", "1", "3")  # good enough to be opened
+    file = config.vm("minimal", disk(path=plain), disk(path=second, ro=True), hypervisor="cloud-hypervisor")
+    try:
+        with lab.configured({vm: file}):
+            since = lab.now()
+            assert lab.run("vm-start", vm, user=USER, check=False).code != 0
+            said = lab.journal("-u", names.vm_unit(vm), since=since)
+            lab.wait_for(lambda: lab.state(names.vm_unit(vm)) == "failed")
+            assert (rights(lab, plain), rights(lab, second)) == before
+    finally:
+        lab.run("rm", "-f", kvm, program)
+    could = {line.partition("-hypervisor may ")[2] for line in said.splitlines() if "-hypervisor may " in line}
+    assert could == {f"write {plain}", f"read {plain}", f"read {second}"}
+
+
+def test_a_backend_of_the_users(lab: Host, private: str) -> None:
+    """A virtiofsd that the user started, with a socket that only the user may connect to."""
+    vm, socket = "own-backend", f"{private}/fs.socket"
+    lab.run("sh", "-ec", f"mkdir {private}/shared; echo hello >{private}/shared/file; chown -R {USER}: {private}")
+    device = f'[[vhostUser]]\ntype = "fs"\nsocket = "{socket}"\ntag = "own"\n'
+    with lab.configured({vm: config.vm("minimal", device)}):
+        refused = lab.run("vm-start", vm, user=USER, check=False)
+        assert f"the fs device's socket {socket} for connecting: No such file or directory" in refused.err
+        line = ["--socket-path", socket, "--shared-dir", f"{private}/shared", "--sandbox=none"]
+        serving = lab.start("/usr/libexec/virtiofsd", *line, user=USER)
+        lab.wait_for(lambda: lab.exists(socket))
+        script = "modprobe virtiofs; mkdir /mnt; mount -t virtiofs own /mnt && cat /mnt/file && echo back >/mnt/new"
+        assert as_root(lab, vm, script).out == "hello\n"
+        assert lab.run("cat", f"{private}/shared/new").out == "back\n"
+        lab.run("vm-stop", vm, user=USER)
+        serving.stop()
+
+
+def test_a_guest_that_fills_its_overlay_goes_on(lab: Host) -> None:
+    """And says so, itself."""
+    vm = "small"
+    with lab.configured({vm: config.vm("minimal", '[rootOverlay]\nsize = "32M"')}):
+        filled = as_root(lab, vm, "dd if=/dev/zero of=/root/big bs=64k; rm /root/big")
+        assert "No space left on device" in filled.err
+        assert as_root(lab, vm, "echo still here >/root/file; cat /root/file").out == "still here\n"
+
+
+def test_a_host_without_room_does_not_stop_the_guest(lab: Host) -> None:
+    """The host says at the start that there may be too little room, the guest that there is none."""
+    vm = "sparse"
+    state = f"/var/lib/private/vmsilo/{vm}"
+    lab.run("sh", "-ec", f"mkdir -p -m 0700 {state}; mount -t tmpfs -o size=24m tmpfs {state}")
+    try:
+        with lab.configured({vm: config.vm("minimal", '[rootOverlay]\nsize = "512M"')}):
+            since = lab.now()
+            as_root(lab, vm, "head -c 100m /dev/urandom >/root/big; sync", check=False)
+            assert f"the overlay may grow to 512 MiB, but {paths.STATE}/{vm} has " in lab.journal(since=since)
+            assert lab.vm_run(vm, "echo still here").out == "still here\n"
+            console = lab.run("cat", f"{paths.vm_dir(vm)}/{paths.CONSOLE_LOG}").out
+            assert "I/O error, dev vdb" in console or "critical space allocation error, dev vdb" in console
+            assert lab.state(names.vm_unit(vm)) == "active"
+            lab.systemctl("start", "vmsilo-trim.service")
+            assert f"of VM {vm} can't grow: 0 MiB are left in {paths.STATE}/{vm}" in lab.journal(since=since)
+    finally:
+        lab.run("umount", state, check=False)

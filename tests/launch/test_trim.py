@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from launch.hosts import minimal_plan
 from vm_launch import trim
-from vmsilo import paths
+from vmsilo import names, paths
+from vmsilo.plan import Overlay, dumps
 
 
 @pytest.fixture
@@ -95,3 +97,26 @@ def test_no_vm(log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setattr(paths, "RUN", "/nonexistent")
     assert trim.trim() == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("overlay", "little", "said"), [("raw", 1 << 60, True), ("tmpfs", 1 << 60, False), ("raw", 0, False)]
+)
+def test_a_disposable_disk_that_cannot_grow(
+    log: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    overlay: str,
+    little: int,
+    said: bool,  # noqa: FBT001
+) -> None:
+    log.touch()
+    monkeypatch.setattr(paths, "STATE", str(tmp_path / "state"))
+    monkeypatch.setattr(paths, "GENERATOR_DIR", str(tmp_path))
+    monkeypatch.setattr(trim, "_LITTLE", little)
+    (tmp_path / "state/demo").mkdir(parents=True)
+    (tmp_path / names.plan_file("demo")).write_text(dumps(minimal_plan(overlay=Overlay(overlay, 1 << 30))))
+    assert trim.trim() == 0
+    expected = "<4>vm-launch: the disposable disk of VM demo can't grow: "
+    assert capsys.readouterr().err.startswith(expected) == said

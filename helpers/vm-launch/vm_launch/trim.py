@@ -1,4 +1,5 @@
-"""Give back the memory of consoles' logs beyond their last part.
+"""Look after the VMs that run: give back the memory of consoles' logs beyond their last part, and say whose
+disposable disk can't grow any more.
 
 Logs are files in /run, which is memory that the whole host shares, and a guest may print without end. A hole in place
 of the old part frees it, whoever writes or reads the file meanwhile: all offsets stay what they are.
@@ -10,8 +11,8 @@ directory's own user, with no other name, is touched.
 import os
 import stat
 
-from vmsilo import paths
-from vmsilo.failure import complain
+from vmsilo import names, paths
+from vmsilo.failure import Failure, complain
 
 KEPT = 1 << 20  # bytes of a log
 # A file that has not twice as much is let be: most are small, and punching has a price.
@@ -20,8 +21,12 @@ _WORTH_IT = 2 * KEPT
 _PUNCH_HOLE_KEEP_SIZE = 0x2 | 0x1  # fallocate(2)
 
 
+# A guest that finds no room for what it writes gets errors from its disk. Said while there is as little as this.
+_LITTLE = 16 << 20  # bytes
+
+
 def trim() -> int:
-    """Trim the consoles' logs of all VMs that run."""
+    """Look after all VMs that run."""
     try:
         names = sorted(os.listdir(paths.RUN))
     except FileNotFoundError:
@@ -29,11 +34,33 @@ def trim() -> int:
     for name in names:
         try:
             trim_log(paths.vm_dir(name))
+            look_for_room(name)
         except (FileNotFoundError, NotADirectoryError):
             pass  # it does not run
         except OSError as error:
             complain("vm-launch", f"cannot trim the console of {name}: {error.strerror}")
     return os.EX_OK
+
+
+def look_for_room(vm: str) -> None:
+    """Say so if the disposable disk of *vm* can't grow."""
+    directory = f"{paths.STATE}/{vm}"
+    system = os.statvfs(directory)
+    left = system.f_bavail * system.f_frsize
+    if left < _LITTLE and has_disposable_disk(vm):
+        # Once a minute, at a level that the unit lets through (sd-daemon(3)).
+        complain(
+            "<4>vm-launch", f"the disposable disk of VM {vm} can't grow: {left >> 20} MiB are left in {directory}"
+        )
+
+
+def has_disposable_disk(vm: str) -> bool:
+    from vm_launch.running import read_plan  # rarely needed
+
+    try:
+        return read_plan(f"{paths.GENERATOR_DIR}/{names.plan_file(vm)}").overlay.type == "raw"
+    except Failure:
+        return True  # the VM runs, but its file is gone
 
 
 def trim_log(run_dir: str) -> None:
