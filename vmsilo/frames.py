@@ -123,6 +123,11 @@ class Writer:
         """Bytes of queued small frames."""
         return len(self._queue)
 
+    @property
+    def payload(self) -> memoryview:
+        """Of the frame that bulk() has just made, before anything of it is sent."""
+        return self._pending[HEADER.size :]
+
     def queue(self, kind: int, channel: int, payload: bytes = b"") -> None:
         self._queue += pack(kind, channel, payload)
 

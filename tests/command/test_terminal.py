@@ -220,3 +220,31 @@ def test_terminal_that_has_gone_is_no_failure() -> None:
     other.restore()
     assert other.size() == (24, 80)
     os.close(slave)
+
+
+def test_three_escapes_leave_a_guest_that_does_not_answer(rig: Rig, screens: list[Screen]) -> None:
+    screen = open_screen(screens, rig.argv(rig.vm, "stty raw; echo ready; exec sleep 1000"))
+    screen.expect(rb"ready")
+    (agent,) = rig.agents
+    agent.send_signal(signal.SIGSTOP)
+    try:
+        screen.type(b"\x03")
+        for _ in range(3):
+            screen.type(b"\x1d")
+        assert screen.process.wait(10) == 255
+        assert screen.process.stderr
+        assert b"demo: left with Ctrl-]" in screen.process.stderr.read()
+    finally:
+        agent.send_signal(signal.SIGCONT)
+    screen.check_restored()
+
+
+def test_fewer_escapes_and_slower_ones_are_the_commands(rig: Rig, screens: list[Screen]) -> None:
+    screen = open_screen(screens, rig.argv(rig.vm, "stty raw -echo; echo ready; head -c 6 | od -An -tx1"))
+    screen.expect(rb"ready")
+    for keys in (b"\x1d", b"\x1d", b"a", b"\x1d", b"\x1d"):
+        screen.type(keys)
+    time.sleep(1.1)
+    screen.type(b"\x1d")
+    screen.expect(rb"1d 1d 61 1d 1d 1d")
+    assert screen.process.wait(10) == 0

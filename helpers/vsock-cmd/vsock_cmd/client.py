@@ -4,6 +4,7 @@ import _socket
 import os
 import select
 import stat
+import time
 
 from vmsilo.failure import complain
 from vsock_cmd import stream, wire
@@ -19,11 +20,15 @@ _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, sign
 _OF_TERMINAL = (signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT)
 _PATIENCE = 3  # so often the same signal is forwarded; the next one ends vm-run itself
 
+_ESCAPE = 0x1D  # Ctrl-], as in vm-shell; here it is the command's unless typed so often, and that quickly:
+_ESCAPES = 3
+_ESCAPE_TIME = 1.0  # seconds
+
 _PIPE_BUF = 4096  # bytes that a writable pipe takes at once, whoever else writes to it
 
 
 class Lost(Exception):
-    """The command's end can't be known any more; the text says why."""
+    """The command's end can't be known any more, or nobody wants to; the text says why."""
 
 
 class Client(stream.Link):
@@ -42,6 +47,7 @@ class Client(stream.Link):
         self._stdout = -1  # where it is written to
         self._signals = _Signals(_FORWARDED + (_OF_TERMINAL if terminal else ()))
         self._counts: dict[int, int] = {}
+        self._escapes: list[float] = []  # when the last keys were typed, as long as all were that one
         self.watch(self._signals.fd, self._on_signals)
         self.control(request)
 
@@ -102,12 +108,22 @@ class Client(stream.Link):
         if self._terminal:
             self._refresh(signal.SIGCONT)  # the start may have taken long, and the window another size
         stream.enlarge(0)
-        self.add_source(stream.Source(wire.STDIN, 0, blocking=True))  # others share it, too
+        watch = self._on_keys if self._terminal else None
+        self.add_source(stream.Source(wire.STDIN, 0, blocking=True, watch=watch))  # others share it, too
         for channel in range(1, self._streams):
             sink = standard_sink(channel)
             self.add_sink(sink)
             if channel == wire.STDOUT and not self._terminal:
                 self._stdout = sink.fd
+
+    def _on_keys(self, keys: memoryview) -> None:
+        """The way out where the guest does not answer any more: the terminal is raw, so no key makes a signal."""
+        now = time.monotonic()
+        for key in keys[-_ESCAPES:]:
+            self._escapes = [*self._escapes, now] if key == _ESCAPE else []
+        self._escapes = [typed for typed in self._escapes if now - typed < _ESCAPE_TIME]
+        if len(self._escapes) >= _ESCAPES:
+            raise Lost("left with Ctrl-], and the command hung up")
 
     def _on_signals(self) -> None:
         for number in self._signals.take():

@@ -51,13 +51,19 @@ class Closed(Exception):
 class Source:
     """A stream to the peer, read from the descriptor *fd*."""
 
-    __slots__ = ("channel", "credit", "fd", "last", "rounds")
+    __slots__ = ("channel", "credit", "fd", "last", "rounds", "watch")
 
-    def __init__(self, channel: int, fd: int, *, blocking: bool = False) -> None:
-        """*blocking*: a read that finds nothing would wait, so no more than one is made for each event."""
+    def __init__(
+        self, channel: int, fd: int, *, blocking: bool = False, watch: "Callable[[memoryview], None] | None" = None
+    ) -> None:
+        """*blocking*: a read that finds nothing would wait, so no more than one is made for each event.
+
+        *watch* is shown all that is read.
+        """
         self.channel = channel
         self.fd = fd  # -1 once ended
         self.rounds = 1 if blocking else _ROUNDS
+        self.watch = watch
         self.credit = 0
         self.last = False  # end the stream as soon as nothing is there to read: nobody writes any more
 
@@ -278,6 +284,8 @@ class Link:
                 self.end_source(source)
                 return
             source.credit -= size
+            if source.watch:
+                source.watch(writer.payload)
             if not self._flush() or size < wire.DATA_MAX // 4:
                 return
 
