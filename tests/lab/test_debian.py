@@ -74,6 +74,40 @@ def test_terminal(lab: Host) -> None:
     assert "/dev/pts/" in said
 
 
+# The unit of the shell that reads this; its name is by a number and the connection.
+OWN_UNIT = "sed 's|.*/||' /proc/self/cgroup"
+
+
+def detached(lab: Host, command: str, mark: str) -> str:
+    """Leave *command* running in a bash, and wait until it has made the file *mark*; the unit that it is in."""
+    lab.vm_run("-d", "work", "bash", "-c", f"{OWN_UNIT} >{mark}.unit; {command}")
+    lab.wait_for(lambda: lab.vm_run("work", f"test -e {mark}", check=False).code == 0)
+    return lab.vm_run("work", "cat", f"{mark}.unit").out.strip()
+
+
+def stop_in_guest(lab: Host, unit: str) -> str:
+    """Stop the agent's *unit* as a shutdown of the guest would; what became of it."""
+    lab.vm_run("--user", "root", "work", f"systemctl stop '{unit}'")
+    return lab.vm_run("--user", "root", "work", f"journalctl --sync; journalctl -b -o cat -u '{unit}'").out
+
+
+def test_what_a_command_left_behind_is_hung_up(lab: Host) -> None:
+    """A shell ignores SIGTERM; with SIGHUP, which systemd sends besides, it ends at once, and can tidy up."""
+    waits = "trap '' TERM; trap 'echo hup >/tmp/hung-up; exit' HUP; touch /tmp/waits; while :; do sleep 0.1; done"
+    said = stop_in_guest(lab, detached(lab, waits, "/tmp/waits"))
+    assert lab.vm_run("work", "cat", "/tmp/hung-up").out == "hup\n"
+    assert "timed out" not in said
+
+
+def test_what_ignores_that_as_well_does_not_hold_up_a_shutdown(lab: Host) -> None:
+    unit = detached(lab, "trap '' TERM HUP; touch /tmp/ignores; while :; do sleep 0.1; done", "/tmp/ignores")
+    began = lab.now()
+    said = stop_in_guest(lab, unit)
+    took = lab.now() - began
+    assert "timed out. Killing" in said
+    assert took < 60  # by default, systemd waits for 90 s
+
+
 def test_shuts_down_in_order(lab: Host) -> None:
     """By the power button, in the guest's own time, and what it wrote is gone."""
     before = lab.now()
