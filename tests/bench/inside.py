@@ -209,7 +209,7 @@ class Bare:
         for word in words:
             if word == "-S":
                 continue
-            if word in ("-mon", "-smbios"):
+            if word in ("-mon", "-smbios", "-add-fd"):
                 next(words)
                 continue
             if word == "-chardev":
@@ -233,8 +233,8 @@ class Bare:
     def blockdev(self, text: str) -> str:
         facts = json.loads(text)
         file = facts["file"]
-        if "/fd/" in file["filename"] or "fdset" in file["filename"]:
-            file["filename"] = self.overlay
+        # Its two disks, which it has as descriptors.
+        file["filename"] = f"{self.plan.image}/{paths.BUNDLE_ROOT}" if file["read-only"] else self.overlay
         return json.dumps(facts)
 
     @staticmethod
