@@ -6,6 +6,7 @@ VMSILO_REWRITE_TREES=1 writes the expected trees anew, for review with git diff.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -116,7 +117,11 @@ def verify(root: Path, units: list[str]) -> str:
         encoding="utf-8",
         check=False,
     )
-    return done.stdout
+    # An older systemd passes over what it does not know.
+    return "".join(line for line in done.stdout.splitlines(keepends=True) if not UNKNOWN_BEFORE_257.search(line))
+
+
+UNKNOWN_BEFORE_257 = re.compile(r"Unknown key( name)? 'PrivatePIDs'")
 
 
 @pytest.mark.parametrize(

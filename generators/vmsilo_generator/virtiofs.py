@@ -35,6 +35,9 @@ def server(share: Share, host: Host, *, seccomp_log: bool, sandbox: bool, tagged
         f"--seccomp={'log' if seccomp_log else 'kill'}",
         *options(share),
     ]
+    if needs:
+        # Nor has its unit these: a device or a privileged program in a shared directory would be one of the host's.
+        arguments.append("--modcaps=-mknod:-setfcap")
     if tagged:
         arguments.append(f"--tag={share.tag}")
     return Server(

@@ -24,3 +24,11 @@ def vm(image: str = "minimal", /, *tables: str, **options: str | int | bool | li
     }
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]  # JSON's strings are TOML's as well
     return "\n".join([*lines, *tables]) + "\n"
+
+
+def share(tag: str, path: str, **options: str | int | bool) -> str:
+    """A table of a VM's file: a shared directory."""
+    values = {"path": path, **options}
+    return "\n".join(
+        [f"[sharedDirectories.{tag}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    )

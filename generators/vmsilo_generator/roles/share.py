@@ -29,9 +29,10 @@ STARTS_SECONDS = "5"
 # Where programs and their libraries are: all of the host, beside its directory, that virtiofsd sees.
 PROGRAMS = ("/usr", "/lib", "/lib64", "/nix/store", "/run/current-system")
 
-# For files of any owner. Not CAP_MKNOD: a device in a shared directory would be one of the host's.
+# For files of any owner; and CAP_SETPCAP, with which it takes every other one from itself, this one included. Neither
+# CAP_MKNOD nor CAP_SETFCAP: a device or a privileged program in a shared directory would be one of the host's.
 ROOT_CAPABILITIES = (
-    "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_SETGID CAP_SETUID CAP_SETFCAP"
+    "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_SETGID CAP_SETPCAP CAP_SETUID"
 )
 
 
@@ -101,9 +102,12 @@ def service(machine: Machine, server: Server) -> Unit:
                     ("ExecStart", command(paths.VIRTIOFSD, *server.arguments)),
                     ("TimeoutStopSec", STOP_SECONDS),
                     ("Slice", names.slice_unit(vm)),
-                    ("User", server.user),
+                    # Named, even root would be left without CAP_SETUID.
+                    *([] if server.user == ROOT else [("User", server.user)]),
                     ("UMask", "0077"),
                     ("NoNewPrivileges", "yes"),
+                    # Nor does a guest get to leave a program that makes of any user of the host the share's, or root.
+                    ("RestrictSUIDSGID", "yes"),
                     ("LimitNOFILE", FILES_MAX),
                     # It maps the guest's memory.
                     ("LimitCORE", "0"),
@@ -131,6 +135,8 @@ def hardening(server: Server) -> Assignments:
     return (
         *sandbox.NO_NETWORK,
         *sandbox.KERNEL,
+        # Root may do as it likes with processes whose user namespaces it made, and with all others of root's.
+        *([("PrivatePIDs", "yes")] if server.user == ROOT else []),
         ("MemoryDenyWriteExecute", "yes"),
         ("RestrictAddressFamilies", "AF_UNIX"),
         ("RestrictNamespaces", "yes"),
