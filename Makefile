@@ -26,7 +26,7 @@ packages  = $(patsubst %/__init__.py,%,$(wildcard vmsilo/__init__.py generators/
 # Launchers: helpers that units start, the guest's agent, and all others are commands for people.
 launchers = $(shell find helpers -mindepth 2 -maxdepth 2 -type f -perm -100 | sort)
 agent     = helpers/vsock-cmd/agent
-internals = helpers/vm-home/vm-home helpers/vm-launch/vm-launch helpers/vm-pci/vm-pci helpers/vsock-cmd/vsock-cmd
+internals = helpers/sandbox/sandbox helpers/vm-home/vm-home helpers/vm-launch/vm-launch helpers/vm-pci/vm-pci helpers/vsock-cmd/vsock-cmd
 # What units start and people, too.
 both      = helpers/vm-pci/vm-pci
 commands  = $(filter-out $(agent) $(internals),$(launchers)) $(both)
@@ -86,6 +86,8 @@ install:
 	sed -i -e 's|^LIBEXEC = .*|LIBEXEC = "$(helperdir)"|' -e 's|^SHARE = .*|SHARE = "$(sharedir)"|' \
 	    "$(DESTDIR)$(pkgdir)/vmsilo/paths.py"; \
 	tree units/home-template $(sharedir)/home-template; \
+	sed -i 's|^POLICIES = .*|POLICIES = "$(pkgdir)/seccomp"|' "$(DESTDIR)$(pkgdir)/vmsilo/paths.py"; \
+	tree units/seccomp $(pkgdir)/seccomp; \
 	tree units/guest $(pkgdir)/guest; \
 	launch $(agent) $(pkgdir)/guest; \
 	for file in $(commands); do launch $$file $(bindir); done; \

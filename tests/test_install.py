@@ -79,12 +79,14 @@ def test_files_are_where_the_system_looks(staged: Path) -> None:
         "/usr/bin/vm-image",
         "/usr/bin/vm-pci",
         "/usr/libexec/vmsilo/vm-home",
+        "/usr/libexec/vmsilo/sandbox",
         "/usr/libexec/vmsilo/vm-launch",
         "/usr/libexec/vmsilo/vm-pci",
         "/usr/libexec/vmsilo/vsock-cmd",
         "/usr/lib/systemd/system-generators/vmsilo-generator",
         "/usr/lib/vmsilo/vmsilo/names.py",
         "/usr/lib/vmsilo/guest/agent",
+        "/usr/lib/vmsilo/seccomp/base.conf",
         "/usr/share/man/man7/vmsilo.7",
         "/usr/share/vmsilo/home-template/.profile",
     }
@@ -135,7 +137,8 @@ def test_nothing_is_written_outside(tmp_path: Path) -> None:
     for directory in [tmp_path, *tmp_path.parents[:2]]:
         directory.chmod(0o755)
     checkout = tmp_path / "checkout"
-    shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(".git", "build", "__pycache__", ".*_cache"))
+    leave_out = shutil.ignore_patterns(".git", "build", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, checkout, ignore=leave_out, symlinks=True)
     done = run(
         *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
         *("make", "-s", "-C", str(checkout), "install", f"DESTDIR={staging}", "prefix=/usr", f"python={PYTHON}"),

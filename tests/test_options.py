@@ -87,6 +87,7 @@ def test_ours_are_marked() -> None:
     assert {option.path for option in more if not option.ours} == {*disk, *free}
     assert {option.path for option in more if option.ours} == {
         "image", "startTimeout", "stopTimeout", "vsock.cid", "qemu.machine", "qemu.logLevel", "qemu.disableSandbox",
+            "qemu.seccompPolicy", "crosvm.seccompPolicy",
         "qemu.extraArgs", "rootDisk.format", "additionalDisks[].format",
         "sharedDirectories.<name>.foreignOwners", "pciDevices[].force",
     }  # fmt: skip

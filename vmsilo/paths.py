@@ -6,6 +6,9 @@ LIBEXEC = "/usr/libexec/vmsilo"
 # What is installed for users to copy; `make install` writes another datadir here.
 SHARE = "/usr/share/vmsilo"
 
+# Which system calls the units' programs may make, see vmsilo-security(7); `make install` writes another pkgdir here.
+POLICIES = "/usr/lib/vmsilo/seccomp"
+
 # The configuration: the first directory foremost. The variable names other directories, separated by colons.
 CONFIG_DIRECTORIES = ("/etc/vmsilo.d", "/run/vmsilo.d", "/usr/lib/vmsilo.d")
 CONFIG_DIRECTORIES_VARIABLE = "VMSILO_CONFIG_DIRS"

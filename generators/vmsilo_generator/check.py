@@ -160,7 +160,7 @@ def _build(file: ConfigFile, values: Values) -> Vm:
         extra_args=values[f"{hypervisor}.extraArgs"],
         extra_run_args=values["crosvm.extraRunArgs"],
         extra_config=optional("cloud-hypervisor.extraConfig") or {},
-        seccomp_log=values["cloud-hypervisor.seccompPolicy"] == "log",
+        seccomp_log=values[f"{hypervisor}.seccompPolicy"] == "log",
         sandbox=not values.get(f"{hypervisor}.disableSandbox", False),
         machine=values["qemu.machine"],
     )

@@ -408,14 +408,18 @@ OPTIONS: tuple[Option, ...] = (
            "Take the VM's memory from huge pages of 2 MiB, which must have been reserved (vm.nr_hugepages): half as"
            " many as memory has MiB."),
     Option(_VM, "cloud-hypervisor.seccompPolicy", Kind.CHOICE, "enforcing",
-           "What its filter does with a system call that isn't listed: block it, or only log it.", choices=POLICIES),
+           "What the filters, its own and its unit's, do with a system call that isn't listed: block it, or only log"
+           " it.", choices=POLICIES),
     Option(_VM, "cloud-hypervisor.disableSandbox", Kind.BOOL, False,
-           "Run it without Landlock and the walls of its unit, to look for a fault."),
+           "Run it without Landlock and the other walls of its unit, to look for a fault. The filter stays."),
     Option(_VM, "cloud-hypervisor.extraArgs", Kind.TEXTS, (), "More arguments.", syntax=syntax.argument),
     Option(_VM, "cloud-hypervisor.extraConfig", Kind.FREE, UNSET,
            "Merged into the JSON that describes the VM to cloud-hypervisor: tables key by key, anything else replaces"
            " what was there."),
     Option(_VM, "crosvm.logLevel", Kind.CHOICE, "info", "How much it logs.", choices=LOG_LEVELS),
+    Option(_VM, "crosvm.seccompPolicy", Kind.CHOICE, "enforcing",
+           "What the filters, those of its devices and its unit's, do with a system call that isn't listed: block it,"
+           " or only log it.", choices=POLICIES, ours=True),
     Option(_VM, "crosvm.extraArgs", Kind.TEXTS, (), "More arguments before \"run\".", syntax=syntax.argument),
     Option(_VM, "crosvm.extraRunArgs", Kind.TEXTS, (), "More arguments behind \"run\".", syntax=syntax.argument),
     Option(_VM, "qemu.machine", Kind.TEXT, "q35",
@@ -424,9 +428,11 @@ OPTIONS: tuple[Option, ...] = (
     Option(_VM, "qemu.logLevel", Kind.CHOICE, "info",
            "What it logs beyond its messages, which are always there: with \"debug\" what the guest does wrong, with"
            " \"trace\" more.", choices=LOG_LEVELS, ours=True),
+    Option(_VM, "qemu.seccompPolicy", Kind.CHOICE, "enforcing",
+           "What its unit's filter does with a system call that isn't listed: block it, or only log it. QEMU's own"
+           " filter (-sandbox) can only block, and is off with \"log\".", choices=POLICIES, ours=True),
     Option(_VM, "qemu.disableSandbox", Kind.BOOL, False,
-           "Run it without its system call filter (-sandbox) and the walls of its unit, to look for a fault.",
-           ours=True),
+           "Run it without the other walls of its unit, to look for a fault. The filter stays.", ours=True),
     Option(_VM, "qemu.extraArgs", Kind.TEXTS, (), "More arguments.", syntax=syntax.argument, ours=True),
 
     # The guest, where Nix builds it.

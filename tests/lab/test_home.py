@@ -130,7 +130,7 @@ def test_what_may_run(lab: Host) -> None:
     """The user's command has no capability, root's has three, and neither writes anywhere else."""
     lab.write(
         f"/run/systemd/system/{names.home_unit(VM)}.d/try.conf",
-        "[Service]\nExecStart=\n"
+        "[Service]\nSystemCallFilter=clone fork vfork wait4\nExecStart=\n"
         "ExecStart=sh -c 'grep CapEff /proc/self/status; id -un; touch /var/tmp/x; touch /shared/x'\n"
         "ExecStart=!sh -c 'grep CapEff /proc/self/status; id -un; touch /var/tmp/x; touch /etc/x; touch /shared/y'\n",
     )

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from vmsilo.plan import Plan
 
 
-def never(_plan: Plan) -> bool:
-    return False
+def nothing(_plan: Plan) -> tuple[str, ...]:
+    return ()
 
 
 class Needs(NamedTuple):
@@ -19,11 +19,7 @@ class Needs(NamedTuple):
     disks_by_path: bool = False  # opens disks itself; the others are given them open
     sockets_by_path: bool = False  # connects to vhost-user backends itself
     tag_by_backend: bool = False  # asks virtiofsd for the tag of a shared directory
-    writes_code: Callable[[Plan], bool] = never  # maps memory writable and executable
-    namespaces: str = "yes"  # RestrictNamespaces=
-    denied_calls: str = "@privileged @resources"  # of the system calls in @system-service
-    resource_calls: str = ""  # of those denied, allowed all the same
-    further_calls: str = ""  # beyond @system-service
+    policies: Callable[[Plan], tuple[str, ...]] = nothing  # files of units/seccomp, beyond those of every VM
     reads_proc: bool = False  # reads more of /proc than its own process
     reboot_status: str = ""  # the exit status that means: start the guest again
 

@@ -4,6 +4,10 @@ from vmsilo.plan import Plan
 from vmsilo_generator.hypervisor import Needs
 
 
+def policies(plan: Plan) -> tuple[str, ...]:
+    return ("qemu", "translator") if emulates(plan) else ("qemu",)
+
+
 def emulates(plan: Plan) -> bool:
     """Whether it may run with TCG, which writes the code that it runs: unless the machine is to have KVM alone."""
     properties = plan.machine.replace(",,", "\0").split(",")
@@ -14,7 +18,5 @@ def emulates(plan: Plan) -> bool:
 NEEDS = Needs(
     vsock_by_backend=True,
     vsock_by_kernel=True,
-    writes_code=emulates,
-    # It confines itself with one more filter (-sandbox on).
-    further_calls="seccomp",
+    policies=policies,
 )

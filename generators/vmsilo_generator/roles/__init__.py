@@ -22,7 +22,7 @@ def units(machine: Machine) -> Iterator[Unit | Link]:
     yield from command.units(machine, need)
     yield from console.units(machine)
     if need.vsock_by_backend:
-        yield vsock.unit(machine)
+        yield from vsock.units(machine)
     if machine.servers:
         from vmsilo_generator.roles import share  # only where a directory is shared
 
@@ -30,11 +30,11 @@ def units(machine: Machine) -> Iterator[Unit | Link]:
     if machine.plan.pci:
         from vmsilo_generator.roles import pci
 
-        yield pci.grant(machine)
+        yield from pci.grant(machine)
     if machine.home is not None:
         from vmsilo_generator.roles import home
 
-        yield home.unit(machine, machine.home)
+        yield from home.units(machine, machine.home)
     yield from vm.units(machine, need)
     yield slices.unit(machine)
 
@@ -51,7 +51,7 @@ def of_homes(host: Host) -> Iterator[Unit | Link]:
     """What all VMs that have a home use."""
     from vmsilo_generator.roles import home
 
-    yield home.shared(host)
+    yield from home.shared(host)
     yield unitfile.wants("multi-user.target", names.SHARED_UNIT)
 
 

@@ -16,7 +16,9 @@ CONNECTIONS_MAX = "256"
 def units(machine: Machine, need: Needs) -> Iterator[Unit | Link]:
     yield socket(machine)
     yield unitfile.wants("sockets.target", names.command_socket_unit(machine.plan.vm))
-    yield service(machine, need)
+    policy = sandbox.Policy(("base", "unix", *(["vsock"] if need.vsock_by_kernel else [])))
+    yield service(machine, need, policy)
+    yield from policy.links(names.command_service_unit(machine.plan.vm))
 
 
 def socket(machine: Machine) -> Unit:
@@ -49,7 +51,7 @@ def listening(path: str, owner: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-def service(machine: Machine, need: Needs) -> Unit:
+def service(machine: Machine, need: Needs, policy: sandbox.Policy) -> Unit:
     plan = machine.plan
     vm_unit = names.vm_unit(plan.vm)
     socket = ("--socket", plan.vsock) if plan.vsock else ()
@@ -76,7 +78,7 @@ def service(machine: Machine, need: Needs) -> Unit:
                     *(RESERVED_PORT if need.vsock_by_kernel else sandbox.NO_CAPABILITY),
                     *sandbox.NO_NETWORK,
                     *sandbox.HELPER,
-                    ("RestrictAddressFamilies", "AF_UNIX AF_VSOCK" if need.vsock_by_kernel else "AF_UNIX"),
+                    *policy.closed(),
                     *sandbox.view(*([plan.vsock.rpartition("/")[0]] if plan.vsock else [])),
                 ),
             ),

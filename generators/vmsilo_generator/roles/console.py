@@ -7,12 +7,15 @@ from vmsilo_generator import unitfile
 from vmsilo_generator.machine import Machine
 from vmsilo_generator.roles import sandbox
 from vmsilo_generator.roles.command import CONNECTED, listening
-from vmsilo_generator.unitfile import Unit
+from vmsilo_generator.unitfile import Link, Unit
+
+POLICY = sandbox.Policy(("base", "unix"))
 
 
-def units(machine: Machine) -> Iterator[Unit]:
+def units(machine: Machine) -> Iterator[Unit | Link]:
     yield socket(machine)
     yield service(machine)
+    yield from POLICY.links(names.console_service_unit(machine.plan.vm))
 
 
 def socket(machine: Machine) -> Unit:
@@ -46,7 +49,7 @@ def service(machine: Machine) -> Unit:
                     *sandbox.NO_CAPABILITY,
                     *sandbox.NO_NETWORK,
                     *sandbox.HELPER,
-                    ("RestrictAddressFamilies", "AF_UNIX"),
+                    *POLICY.closed(),
                     *sandbox.view(plan.run_dir),
                 ),
             ),

@@ -3,13 +3,15 @@
 Neither runs again once it has done its work: their conditions skip them, which costs nothing.
 """
 
+from collections.abc import Iterator
+
 from vmsilo import names, paths
 from vmsilo_generator import unitfile
 from vmsilo_generator.machine import Machine
 from vmsilo_generator.model import Home, Host
 from vmsilo_generator.roles import sandbox
 from vmsilo_generator.roles.sandbox import Assignments
-from vmsilo_generator.unitfile import Unit, command, text, words
+from vmsilo_generator.unitfile import Link, Unit, command, text, words
 
 VM_HOME = paths.LIBEXEC + "/vm-home"
 
@@ -21,15 +23,21 @@ CAPABILITIES = (("CapabilityBoundingSet", "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER
 # counts as its own memory.
 FILES_MAX = "1024"
 
+VIEW = (sandbox.NOTIFY_SOCKET, paths.HOME_TEMPLATE)
 
-def unit(machine: Machine, home: Home) -> Unit:
+
+POLICY = sandbox.Policy(("base", "unix", "vm-home"))
+
+
+def units(machine: Machine, home: Home) -> Iterator[Unit | Link]:
     """What makes the home of a VM that has one."""
     vm = machine.plan.vm
     steps = home.path.split("/")
     # A link on the way is judged by the helper, at every start.
     on_the_way = ["/".join(steps[:count]) for count in range(2, len(steps) + 1)]
     arguments = [*(["--parent"] if home.ours else []), paths.HOME_TEMPLATE, home.path]
-    return Unit(
+    yield from POLICY.links(names.home_unit(vm))
+    yield Unit(
         names.home_unit(vm),
         (
             unitfile.about(
@@ -57,9 +65,8 @@ def unit(machine: Machine, home: Home) -> Unit:
                     *CAPABILITIES,
                     *sandbox.NO_NETWORK,
                     *[line for line in sandbox.HELPER if line[0] not in ("LimitNOFILE", "MemoryMax", "ProtectHome")],
-                    ("SystemCallFilter", "@chown"),
+                    *POLICY.closed(),
                     ("LimitNOFILE", FILES_MAX),
-                    ("RestrictAddressFamilies", "AF_UNIX"),
                     ("ProtectSystem", "strict"),
                     *places(home),
                 ),
@@ -71,17 +78,20 @@ def unit(machine: Machine, home: Home) -> Unit:
 def places(home: Home) -> Assignments:
     """The one directory that is written in; and /home and /run are empty, unless it is in there."""
     parent = paths.SHARED if home.ours else home.path.rpartition("/")[0] or "/"
+    # Where it would be empty.
+    inside = (parent,) if parent.startswith(("/var/", "/media/", "/mnt/", "/srv/")) else ()
     return (
         ("ProtectHome", "read-only" if parent.startswith(("/home", "/root", "/run")) else "yes"),
-        *([] if parent.startswith("/run") else sandbox.view(sandbox.NOTIFY_SOCKET)),
+        *([] if parent.startswith("/run") else sandbox.view(*VIEW, writable=inside)),
         ("ReadWritePaths", words("-" + parent)),
     )
 
 
-def shared(host: Host) -> Unit:
+def shared(host: Host) -> Iterator[Unit | Link]:
     """What makes the directory of homes and the template, both the user's, whom no static file can know."""
     owner = f":{host.user} :{host.gid}"
-    return Unit(
+    yield from POLICY.links(names.SHARED_UNIT)
+    yield Unit(
         names.SHARED_UNIT,
         (
             unitfile.about(
@@ -105,8 +115,7 @@ def shared(host: Host) -> Unit:
                     *CAPABILITIES,
                     *sandbox.NO_NETWORK,
                     *[line for line in sandbox.HELPER if line[0] != "ProtectHome"],
-                    ("SystemCallFilter", "@chown"),
-                    ("RestrictAddressFamilies", "AF_UNIX"),
+                    *POLICY.closed(),
                     # Not strict: it makes a directory in /.
                     ("ProtectSystem", "full"),
                     ("ProtectHome", "yes"),

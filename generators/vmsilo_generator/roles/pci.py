@@ -55,20 +55,22 @@ def isolation(plan: HostPlan, file: str) -> Iterator[Unit | Link]:
                     *ONESHOT,
                     *sandbox.NO_CAPABILITY,
                     *ROOM,
+                    *POLICY.closed(),
                     ("PrivateDevices", "yes"),
                     *sandbox.view(paths.GENERATOR_DIR),
                 ),
             ),
         ),
     )
+    yield from POLICY.links(names.PCI_ISOLATION_UNIT)
     yield unitfile.wants("sysinit.target", names.PCI_ISOLATION_UNIT)
 
 
-def grant(machine: Machine) -> Unit:
+def grant(machine: Machine) -> Iterator[Unit | Link]:
     """What checks the VM's devices and hands them to its hypervisor."""
     vm = machine.plan.vm
     plan = f"{paths.GENERATOR_DIR}/{names.plan_file(vm)}"
-    return Unit(
+    yield Unit(
         names.pci_unit(vm),
         (
             unitfile.about(
@@ -91,6 +93,7 @@ def grant(machine: Machine) -> Unit:
                     # To make nodes of VFIO's in the directory that the hypervisor sees.
                     ("CapabilityBoundingSet", "CAP_MKNOD"),
                     *ROOM,
+                    *POLICY.closed(),
                     ("PrivateTmp", "yes"),
                     ("DeviceAllow", "char-vfio m"),
                     ("DeviceAllow", f"{paths.VFIO}/vfio m"),
@@ -99,7 +102,10 @@ def grant(machine: Machine) -> Unit:
             ),
         ),
     )
+    yield from POLICY.links(names.pci_unit(vm))
 
+
+POLICY = sandbox.Policy(("base", "unix", "vm-pci"))
 
 ONESHOT: Assignments = (
     ("Type", "oneshot"),
@@ -116,7 +122,6 @@ ROOM: Assignments = (
     ("NoNewPrivileges", "yes"),
     ("ProtectSystem", "strict"),
     ("ReadWritePaths", SYSFS),
-    ("RestrictAddressFamilies", "AF_UNIX"),
     ("RestrictSUIDSGID", "yes"),
     ("UMask", "0077"),
 )

@@ -11,6 +11,13 @@ from vmsilo_generator.machine import Refusal
 from vmsilo_generator.roles import sandbox
 from vmsilo_generator.unitfile import Link, Unit, about, command, text
 
+# A policy is a drop-in for a service, and this is a socket. What it runs is given all it handles by its unit.
+CALLS = (
+    *sandbox.CLOSED,
+    ("RestrictAddressFamilies", "AF_UNIX"),
+    ("SystemCallFilter", "@basic-io @file-system @io-event @network-io @signal ioctl uname"),
+)
+
 LINES_MAX = 60
 LINE_MAX = 400  # characters
 
@@ -26,7 +33,7 @@ def units(refusal: Refusal) -> Iterator[Unit | Link]:
         *sandbox.NO_CAPABILITY,
         *sandbox.NO_NETWORK,
         *sandbox.HELPER,
-        ("RestrictAddressFamilies", "AF_UNIX"),
+        *CALLS,
     )
     yield Unit(
         names.command_socket_unit(vm),

@@ -13,8 +13,8 @@ from vmsilo import names, paths
 from vmsilo_generator import unitfile
 from vmsilo_generator.machine import ROOT, Machine, Server
 from vmsilo_generator.roles import sandbox
-from vmsilo_generator.roles.sandbox import Assignments
-from vmsilo_generator.unitfile import Unit, command, text, words
+from vmsilo_generator.roles.sandbox import Assignments, Policy
+from vmsilo_generator.unitfile import Link, Unit, text, words
 
 # As many files as a guest may have open or cached; virtiofsd holds one for each.
 FILES_MAX = "1048576"
@@ -36,15 +36,22 @@ ROOT_CAPABILITIES = (
 )
 
 
-def units(machine: Machine) -> Iterator[Unit]:
+def units(machine: Machine) -> Iterator[Unit | Link]:
     for server in machine.servers:
+        policy = policy_of(server)
         yield socket(machine, server)
-        yield service(machine, server)
+        yield service(machine, server, policy)
+        yield from policy.links(names.share_service_unit(machine.plan.vm, server.tag))
+
+
+def policy_of(server: Server) -> Policy:
+    for_root = ["virtiofsd-root"] if server.user == ROOT else []
+    return Policy(("base", "unix", "threads", "virtiofsd", *for_root), log=server.seccomp_log)
 
 
 def description(machine: Machine, server: Server) -> str:
-    note = "" if server.sandbox else ": sandbox off"
-    return f"Shared directory {server.tag} of VM {machine.plan.vm}{note}"
+    note = sandbox.note(off=not server.sandbox, log=server.seccomp_log)
+    return f"Shared directory {server.tag} of VM {machine.plan.vm}" + (f": {note}" if note else "")
 
 
 def socket(machine: Machine, server: Server) -> Unit:
@@ -76,7 +83,7 @@ def socket(machine: Machine, server: Server) -> Unit:
     )
 
 
-def service(machine: Machine, server: Server) -> Unit:
+def service(machine: Machine, server: Server, policy: Policy) -> Unit:
     vm = machine.plan.vm
     socket_unit = names.share_socket_unit(vm, server.tag)
     return Unit(
@@ -99,7 +106,7 @@ def service(machine: Machine, server: Server) -> Unit:
                 (
                     ("Type", "exec"),
                     ("ExecSearchPath", ":".join(paths.VIRTIOFSD_DIRECTORIES)),
-                    ("ExecStart", command(paths.VIRTIOFSD, *server.arguments)),
+                    ("ExecStart", policy.command(paths.VIRTIOFSD, *server.arguments)),
                     ("TimeoutStopSec", STOP_SECONDS),
                     ("Slice", names.slice_unit(vm)),
                     # Named, even root would be left without CAP_SETUID.
@@ -112,6 +119,7 @@ def service(machine: Machine, server: Server) -> Unit:
                     # It maps the guest's memory.
                     ("LimitCORE", "0"),
                     *capabilities(server),
+                    *policy.closed(),
                     *(hardening(server) if server.sandbox else ()),
                 ),
             ),
@@ -128,7 +136,9 @@ def made_by(machine: Machine, server: Server) -> Assignments:
 
 
 def capabilities(server: Server) -> Assignments:
-    return (("CapabilityBoundingSet", ROOT_CAPABILITIES),) if server.user == ROOT else sandbox.NO_CAPABILITY
+    # No PrivateUsers= in either case: the guest would see files of all other users as nobody's, and could name none
+    # of them in an access control list.
+    return (("CapabilityBoundingSet", ROOT_CAPABILITIES if server.user == ROOT else ""),)
 
 
 def hardening(server: Server) -> Assignments:
@@ -137,24 +147,9 @@ def hardening(server: Server) -> Assignments:
         *sandbox.KERNEL,
         # Root may do as it likes with processes whose user namespaces it made, and with all others of root's.
         *([("PrivatePIDs", "yes")] if server.user == ROOT else []),
-        ("MemoryDenyWriteExecute", "yes"),
-        ("RestrictAddressFamilies", "AF_UNIX"),
-        ("RestrictNamespaces", "yes"),
-        *calls(server),
+        # With all of /proc: it reads there how many files it may hold, whatever it has been told. And no
+        # ProtectSystem=, which would take the place of this empty root, in which there is no /tmp either.
         ("TemporaryFileSystem", "/:ro"),
         ("BindReadOnlyPaths", words(*["-" + path for path in PROGRAMS])),
         ("BindReadOnlyPaths" if server.readonly else "BindPaths", f"{words(server.path)}:{paths.SHARE_INSIDE}"),
-    )
-
-
-def calls(server: Server) -> Assignments:
-    # Its own filter, which it sets up first (seccomp), is the narrower one.
-    allowed = "@system-service seccomp"
-    if server.user == ROOT:
-        allowed += " open_by_handle_at"
-    if server.seccomp_log:
-        return (("SystemCallLog", "~" + allowed),)
-    return (
-        ("SystemCallFilter", allowed),
-        ("SystemCallFilter", "~@clock @keyring @module @raw-io @reboot @swap"),
     )

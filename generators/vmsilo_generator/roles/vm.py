@@ -8,7 +8,7 @@ from vmsilo_generator import unitfile
 from vmsilo_generator.hypervisor import Needs
 from vmsilo_generator.machine import Machine
 from vmsilo_generator.roles import sandbox
-from vmsilo_generator.roles.sandbox import Assignments
+from vmsilo_generator.roles.sandbox import Assignments, Policy
 from vmsilo_generator.unitfile import Link, Section, Unit, command, words
 
 LAUNCH = paths.LIBEXEC + "/vm-launch"
@@ -21,15 +21,23 @@ STOP_SLACK = 10  # seconds
 
 def units(machine: Machine, need: Needs) -> Iterator[Unit | Link]:
     vm = machine.plan.vm
+    policy = policy_of(machine, need)
     yield Unit(
         names.vm_unit(vm),
         (
             unit_section(machine, need),
-            ("Service", service_section(machine, need)),
+            ("Service", service_section(machine, need, policy)),
         ),
     )
+    yield from policy.links(names.vm_unit(vm))
     if machine.auto_start:
         yield unitfile.wants("multi-user.target", names.vm_unit(vm))
+
+
+def policy_of(machine: Machine, need: Needs) -> Policy:
+    plan = machine.plan
+    vsock = ["vsock"] if need.vsock_by_kernel else []
+    return Policy(("base", "unix", *vsock, "threads", "vm-launch", *need.policies(plan)), log=plan.seccomp_log)
 
 
 def unit_section(machine: Machine, need: Needs) -> Section:
@@ -42,7 +50,7 @@ def unit_section(machine: Machine, need: Needs) -> Section:
     wanted += [names.share_service_unit(plan.vm, share.tag) for share in plan.shares]
     required = [names.pci_unit(plan.vm)] if plan.pci else []
     return unitfile.about(
-        names.vm_description(plan.vm, plan.hypervisor, "" if plan.sandbox else "sandbox off"),
+        names.vm_description(plan.vm, plan.hypervisor, sandbox.note(off=not plan.sandbox, log=plan.seccomp_log)),
         machine.file,
         *([("Wants", " ".join(wanted))] if wanted else []),
         *([("Requires", " ".join(required))] if required else []),
@@ -53,7 +61,7 @@ def unit_section(machine: Machine, need: Needs) -> Section:
     )
 
 
-def service_section(machine: Machine, need: Needs) -> Assignments:
+def service_section(machine: Machine, need: Needs, policy: Policy) -> Assignments:
     plan = machine.plan
     running_plan = f"{plan.run_dir}/{paths.RUNNING_PLAN}"
     return (
@@ -61,7 +69,7 @@ def service_section(machine: Machine, need: Needs) -> Assignments:
         ("Type", "notify"),
         ("NotifyAccess", "exec"),
         *lending(machine, need),
-        ("ExecStart", command(LAUNCH, "start", plan_path(plan.vm))),
+        ("ExecStart", policy.command(LAUNCH, "start", plan_path(plan.vm))),
         ("ExecStartPost", command(LAUNCH, "boot", running_plan)),
         ("ExecStop", command(LAUNCH, "stop", running_plan)),
         ("ExecStopPost", command(LAUNCH, "explain", plan.hypervisor)),
@@ -76,6 +84,7 @@ def service_section(machine: Machine, need: Needs) -> Assignments:
         ("StateDirectory", f"{paths.STATE}/{plan.vm}".removeprefix("/var/lib/")),
         ("StateDirectoryMode", "0700"),
         *of_pci(machine),
+        *policy.closed(),
         *(hardening(machine, need) if plan.sandbox else exposed(machine, need)),
     )
 
@@ -106,19 +115,11 @@ def restart(need: Needs) -> Assignments:
 
 def hardening(machine: Machine, need: Needs) -> Assignments:
     plan = machine.plan
-    calls = [("SystemCallFilter", " ".join(filter(None, ("@system-service", need.further_calls))))]
-    calls.append(("SystemCallFilter", "~" + need.denied_calls))
-    if need.resource_calls:
-        calls.append(("SystemCallFilter", need.resource_calls))
     return (
         *sandbox.NO_CAPABILITY,
         *sandbox.NO_NETWORK,
         *sandbox.KERNEL,
-        ("RestrictAddressFamilies", "AF_UNIX AF_VSOCK" if need.vsock_by_kernel else "AF_UNIX"),
-        ("RestrictNamespaces", need.namespaces),
-        *([] if need.writes_code(plan) else [("MemoryDenyWriteExecute", "yes")]),
         *([] if need.reads_proc else [("ProcSubset", "pid")]),
-        *calls,
         *[("DeviceAllow", words(device, "rw")) for device in devices(machine, need)],
         # Root opens the VM's disks from within the unit, so the unit's limits hold for that too.
         *[("DeviceAllow", words(disk.path, "r" if disk.readonly else "rw")) for disk in block_devices(machine)],

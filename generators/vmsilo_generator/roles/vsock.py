@@ -1,19 +1,24 @@
 """The vsock device as a program, for a host whose kernel has none."""
 
+from collections.abc import Iterator
+
 from vmsilo import names, paths
 from vmsilo_generator import unitfile
 from vmsilo_generator.machine import Machine
 from vmsilo_generator.roles import sandbox
-from vmsilo_generator.unitfile import Unit
+from vmsilo_generator.unitfile import Link, Unit
 
 # It loses packets that are larger than this, and with them the connection. The credit it gives is this much, so
 # none is.
 PACKET_MAX = 32768
 
 
-def unit(machine: Machine) -> Unit:
+POLICY = sandbox.Policy(("base", "unix", "threads", "vhost-device-vsock"))
+
+
+def units(machine: Machine) -> Iterator[Unit | Link]:
     plan = machine.plan
-    return Unit(
+    yield Unit(
         names.vsock_unit(plan.vm),
         (
             unitfile.about(
@@ -48,12 +53,13 @@ def unit(machine: Machine) -> Unit:
                     *sandbox.NO_CAPABILITY,
                     *sandbox.NO_NETWORK,
                     *sandbox.BACKEND,
-                    ("RestrictAddressFamilies", "AF_UNIX"),
+                    *POLICY.closed(),
                     *sandbox.view(writable=(paths.vsock_dir(plan.vm),)),
                 ),
             ),
         ),
     )
+    yield from POLICY.links(names.vsock_unit(plan.vm))
 
 
 def runtime_directory(vm: str) -> str:

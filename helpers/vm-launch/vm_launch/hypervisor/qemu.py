@@ -64,7 +64,7 @@ def argv(plan: Plan, start: Start) -> list[str]:
     # A guest that panics ends QEMU with status 1, so the unit fails instead of standing there dead. One that resets
     # while it boots would do it for ever; see ready().
     line += ["-device", _json(driver="pvpanic-pci"), "-action", "panic=exit-failure,reboot=shutdown"]
-    if plan.sandbox:
+    if not plan.seccomp_log:
         line += ["-sandbox", _SANDBOX]
     if _LOG_ITEMS[plan.log_level]:
         line += ["-d", _LOG_ITEMS[plan.log_level]]
