@@ -2,7 +2,7 @@
 
 import pytest
 
-from vmsilo.plan import Disk
+from vmsilo.plan import Disk, Setting, VhostUser
 from vmsilo_generator import check
 from vmsilo_generator.model import Config, Home, Host, Hypervisor, Share, Vm
 from vmsilo_generator.source import ConfigFile
@@ -136,6 +136,30 @@ def test_root_disk_as_a_table() -> None:
     assert one.root_disk == Disk(
         "/dev/vg/a", "qcow2", readonly=False, direct=True, sparse=True, block_size=4096, id="root"
     )
+
+
+def test_additional_disks() -> None:
+    """In the file's order, each with what it is by default; a key of crosvm's own is kept as it is."""
+    one = vm("""
+        hypervisor = "crosvm"
+        additionalDisks = [
+            { path = "/srv/a" },
+            { path = "/dev/b", format = "qcow2", ro = true, id = "b", block-size = 4096, direct = true },
+            { path = "/srv/c", sparse = false, packed-queue = true, bootindex = 2 },
+        ]
+    """)
+    further = (Setting(key="packed-queue", value=True), Setting("bootindex", 2))
+    assert one.disks == (
+        Disk("/srv/a", sparse=True),
+        Disk("/dev/b", "qcow2", readonly=True, direct=True, block_size=4096, id="b"),
+        Disk("/srv/c", settings=further),
+    )
+
+
+def test_devices_of_the_users() -> None:
+    one = vm('vhostUser = [{ type = "net", socket = "/run/n", num_queues = 4 }]\ncloud-hypervisor.hugepages = true')
+    assert one.vhost_user == (VhostUser("net", "/run/n", (Setting("num_queues", 4),)),)
+    assert one.hugepages
 
 
 def test_discards_reach_a_root_disk_that_is_writable() -> None:

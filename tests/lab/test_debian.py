@@ -10,7 +10,10 @@ from lab.host import CONFIG, Host
 from lab.tree import USER
 from vmsilo import names
 
-FILES = {"work": config.vm("debian", memory=512), "play": config.vm("debian", memory=512)}
+DISK = "/var/lib/extra.img"
+EXTRA = f'[[additionalDisks]]\npath = "{DISK}"\nid = "extra"\n'
+
+FILES = {"work": config.vm("debian", EXTRA, memory=512), "play": config.vm("debian", memory=512)}
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +25,7 @@ def debian() -> dict[str, Path]:
 def lab(debian: dict[str, Path]) -> Iterator[Host]:
     """Instead of the shared one. Both VMs are started at once, as they would be by two impatient users."""
     files = {f"{CONFIG}/{stem}.toml": text for stem, text in {"host": config.HOST, **FILES}.items()}
+    files[DISK] = "hello" + " " * 4091
     host = boot.boot(debian, files)
     host.run("vm-start", *FILES, user=USER, timeout=500)
     yield host
@@ -67,6 +71,11 @@ def test_both_can_write_their_root(lab: Host) -> None:
         lab.vm_run("--user", "root", vm, f"echo {vm} >/etc/mark")
     for vm in FILES:
         assert lab.vm_run(vm, "cat /etc/mark").out == f"{vm}\n"
+
+
+def test_a_disk_is_found_by_its_id(lab: Host) -> None:
+    path = "/dev/disk/by-id/virtio-extra"
+    assert lab.vm_run("--user", "root", "work", f"readlink -f {path}; head -c 5 {path}").out == "/dev/vdc\nhello"
 
 
 def test_terminal(lab: Host) -> None:

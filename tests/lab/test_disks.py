@@ -233,6 +233,15 @@ def test_a_block_device(lab: Host, loop: tuple[int, Path]) -> None:
         refused = lab.run("vm-start", "late-one", user=USER, check=False)
         assert f'the disk {node} is in use by VM "on-device"' in refused.err
         lab.run("vm-stop", "on-device", user=USER)
+        # As mounting it does.
+        taken = (
+            "import os, time; os.open('/dev/lab-disk', os.O_RDWR | os.O_EXCL); print(flush=True); time.sleep(1000)"
+        )
+        host = lab.start("python3", "-c", taken)
+        host.read_line()
+        refused = lab.run("vm-start", "late-one", user=USER, check=False)
+        assert f"the disk {node} is in use by the host itself, mounted or as part of another device (" in refused.err
+        host.stop()
     lab.run("rm", node)
     assert file.read_bytes().startswith(b"from the guest")
 

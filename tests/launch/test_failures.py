@@ -325,6 +325,16 @@ def test_explain(host: Host, name: str, environment: dict[str, str], says: str) 
     assert [status[: len(says)] for status in statuses] == ([says] if says else [])
 
 
+def test_overlay_without_unnamed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a crash can leave a name, the next start removes it."""
+    monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY)  # which fails as on a file system that has none
+    (tmp_path / "overlay").write_text("left")
+    descriptor = overlay.create(str(tmp_path), 1 << 20)
+    assert not list(tmp_path.iterdir())
+    assert os.fstat(descriptor).st_size == 1 << 20
+    os.close(descriptor)
+
+
 def test_overlay_has_no_name(tmp_path: Path) -> None:
     descriptor = overlay.create(str(tmp_path), 1 << 40)
     status = os.fstat(descriptor)

@@ -5,6 +5,7 @@ is between VMs of any hypervisor; those have locks of their own besides, of anot
 the same open file (crosvm).
 """
 
+import errno
 import fcntl
 import os
 import stat
@@ -50,8 +51,15 @@ def open_disk(place: Place, vm: str) -> int:
         mode = os.fstat(found).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
             raise Failure(f"the {place.what} {disk.path} is neither a file nor a block device", code=EX_CONFIG)
+        if stat.S_ISBLK(mode):
+            if not disk.path.startswith("/dev/"):  # by which the generator knows one
+                raise Failure(f"the {place.what} {disk.path} is a block device", "name its path in /dev", EX_CONFIG)
+            # Refused for what the host has mounted or made another device from, and kept from both.
+            flags |= 0 if disk.readonly else os.O_EXCL
         descriptor = os.open(f"/proc/self/fd/{found}", flags | os.O_CLOEXEC)
     except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise _in_use(found, place, vm, "the host itself, mounted or as part of another device") from None
         raise files.cannot_open(disk.path, place.what, purpose, error) from None
     finally:
         os.close(found)
@@ -85,7 +93,7 @@ def _lock(descriptor: int, place: Place, vm: str, *, patient: bool) -> None:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                raise _in_use(descriptor, place, vm) from None
+                raise _in_use(descriptor, place, vm, "another program") from None
         except OSError as error:
             raise Failure(
                 f"cannot lock the {place.what} {place.disk.path}: {error.strerror}", code=EX_OSERR
@@ -95,9 +103,9 @@ def _lock(descriptor: int, place: Place, vm: str, *, patient: bool) -> None:
         time.sleep(_LOCK_POLL)
 
 
-def _in_use(descriptor: int, place: Place, vm: str) -> Failure:
+def _in_use(descriptor: int, place: Place, vm: str, otherwise: str) -> Failure:
     holders = [f'VM "{name}"' for name in sorted(_users(os.fstat(descriptor))) if name != vm]
-    who = " and ".join(holders) or "another program"
+    who = " and ".join(holders) or otherwise
     hint = "one that is written to can only be in one running VM"
     return Failure(f"the {place.what} {place.disk.path} is in use by {who}", hint, EX_UNAVAILABLE)
 

@@ -6,6 +6,7 @@ It has no name: when the hypervisor ends, however it ends, the file is gone.
 import errno
 import os
 
+from vm_launch import files
 from vmsilo.failure import EX_OSERR, Failure
 
 _CREATE = os.O_RDWR | os.O_CLOEXEC
@@ -42,7 +43,9 @@ def _open(directory: str) -> int:
         # A file system without unnamed files says one of these (open(2)).
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
             raise
-    path = os.path.join(directory, f"overlay.{os.getpid()}")
+    # For a moment it has a name there, which a crash of the host can leave.
+    path = os.path.join(directory, "overlay")
+    files.remove(path)
     descriptor = os.open(path, _CREATE | os.O_CREAT | os.O_EXCL, 0o600)
     os.unlink(path)
     return descriptor
