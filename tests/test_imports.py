@@ -141,6 +141,8 @@ FOUND_STDLIB = {
     "tomllib._re", "tomllib._types", "types", "typing", "typing.io", "typing.re", "warnings",
 }  # fmt: skip
 
+NOT_ON_THE_WAY = (NOT_IN_THE_GENERATOR | {"selectors", "tomllib"}) - {"signal"}
+
 
 def loaded(tmp_path: Path, **files: str) -> set[str]:
     """What a run as systemd's generator has loaded when it is done."""
@@ -191,3 +193,16 @@ def host_user() -> str:
     import pwd
 
     return pwd.getpwall()[-1].pw_name
+
+
+@pytest.mark.parametrize("verb", ["start", "boot"])
+def test_the_way_to_the_hypervisor_is_short(verb: str) -> None:
+    """What the start of a QEMU loads; the other hypervisors need no less, but that is their affair."""
+    script = f"""if True:
+        import sys
+        sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "helpers/vm-launch")!r}]
+        import vm_launch.main, vm_launch.{verb}, vm_launch.hypervisor.qemu
+        print(*sys.modules)
+    """
+    done = subprocess.run([sys.executable, "-IS", "-c", script], check=True, stdout=subprocess.PIPE, encoding="utf-8")
+    assert not set(done.stdout.split()) & NOT_ON_THE_WAY

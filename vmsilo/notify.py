@@ -1,7 +1,7 @@
 """sd_notify(3) without the library, whose import costs more than the message."""
 
+import _socket
 import os
-import socket
 
 
 def notify(*lines: str) -> None:
@@ -11,9 +11,11 @@ def notify(*lines: str) -> None:
         return
     if address[0] == "@":
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-        try:
-            sender.connect(address)
-            sender.sendall("\n".join(lines).encode())
-        except OSError:
-            pass  # a status nobody can read is no reason to fail
+    sender = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+    try:
+        sender.connect(address)
+        sender.sendall("\n".join(lines).encode())
+    except OSError:
+        pass  # a status nobody can read is no reason to fail
+    finally:
+        sender.close()

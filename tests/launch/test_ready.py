@@ -229,9 +229,9 @@ class KernelListener:
     def settimeout(self, _seconds: float) -> None:
         pass
 
-    def accept(self) -> tuple[socket.socket, tuple[int, int]]:
+    def _accept(self) -> tuple[int, tuple[int, int]]:
         self._pending.recv(1)
-        return self._ours, (self._cid, 1024)
+        return self._ours.detach(), (self._cid, 1024)
 
 
 @pytest.mark.parametrize(("cid", "outcome"), [(70000, Outcome.READY), (70001, Outcome.LATE), (1, Outcome.LATE)])

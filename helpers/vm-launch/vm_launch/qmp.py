@@ -4,8 +4,8 @@ One JSON object a line each way: a greeting, then replies with events between th
 what a guest breaks out into, so its lines are bounded in length, number and time.
 """
 
+import _socket
 import json
-import socket
 import time
 from types import TracebackType
 from typing import Any
@@ -24,7 +24,7 @@ class Monitor:
     def __init__(self, path: str, deadline: float) -> None:
         self._deadline = deadline
         self._buffer = b""
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
             self._limit()
             self._socket.connect(path)

@@ -9,8 +9,8 @@ closed as soon as its message is there, and none is read to its end.
 Whoever speaks here is hostile: messages, connections and what is passed on are bounded.
 """
 
+import _socket
 import select
-import socket
 import time
 from collections.abc import Callable
 from enum import Enum, auto
@@ -42,22 +42,22 @@ class Message(NamedTuple):
     unit: str  # that the guest says it has reached; "" for none
 
 
-def listen(plan: Plan) -> socket.socket:
+def listen(plan: Plan) -> _socket.socket:
     """Listen for the guest of the running *plan*. Raises Failure."""
     return listen_hybrid(plan.vsock) if plan.vsock else listen_kernel(plan.cid)
 
 
-def close(listener: socket.socket, plan: Plan) -> None:
+def close(listener: _socket.socket, plan: Plan) -> None:
     """Undo listen()."""
     listener.close()
     if plan.vsock:
         files.remove(hybrid_address(plan.vsock))
 
 
-def listen_hybrid(path: str) -> socket.socket:
+def listen_hybrid(path: str) -> _socket.socket:
     """Listen for a guest behind the hybrid socket *path* (see vmsilo.paths.hybrid_vsock)."""
     address = hybrid_address(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         files.remove(address)
         listener.bind(address)
@@ -72,12 +72,12 @@ def hybrid_address(path: str) -> str:
     return f"{path}_{ports.READY}"
 
 
-def listen_kernel(cid: int) -> socket.socket:
+def listen_kernel(cid: int) -> _socket.socket:
     """Listen for the guest *cid* on the kernel's vsock."""
     port = ports.kernel_ready(cid)
     listener = None
     try:
-        listener = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        listener = _socket.socket(_socket.AF_VSOCK, _socket.SOCK_STREAM)
         listener.bind((ports.HOST_CID, port))
         listener.listen(CONNECTIONS_MAX)
     except OSError as error:
@@ -88,7 +88,7 @@ def listen_kernel(cid: int) -> socket.socket:
 
 
 def wait(
-    listener: socket.socket, *, cid: int | None, process: int, deadline: float, progress: Callable[[str], None]
+    listener: _socket.socket, *, cid: int | None, process: int, deadline: float, progress: Callable[[str], None]
 ) -> Outcome:
     """Wait until a message says that the guest is ready.
 
@@ -134,7 +134,7 @@ class _Peer:
 
     __slots__ = ("deadline", "received", "socket")
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: _socket.socket) -> None:
         self.socket = connection
         self.received = b""
         self.deadline = time.monotonic() + MESSAGE_SECONDS
@@ -153,18 +153,19 @@ class _Peer:
         return parse(self.received)
 
 
-def _accept(listener: socket.socket, cid: int | None, poll: select.poll, peers: dict[int, _Peer]) -> None:
+def _accept(listener: _socket.socket, cid: int | None, poll: select.poll, peers: dict[int, _Peer]) -> None:
     try:
-        connection, address = listener.accept()
+        number, address = listener._accept()  # type: ignore[attr-defined]  # what socket.accept() is made of
     except OSError:
         return  # it went away again
+    connection = _socket.socket(fileno=number)
     if cid is not None and address[0] != cid:
         connection.close()
         return
     if len(peers) >= CONNECTIONS_MAX:
         _drop(poll, peers, next(iter(peers)))  # the oldest
     connection.settimeout(0)
-    peers[connection.fileno()] = _Peer(connection)
+    peers[number] = _Peer(connection)
     poll.register(connection, select.POLLIN)
 
 

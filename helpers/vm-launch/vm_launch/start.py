@@ -1,8 +1,8 @@
 """ExecStart=: prepare what only start time can, then become the hypervisor."""
 
+import _socket
 import os
 import signal
-import socket
 import stat
 import time
 from binascii import b2a_base64
@@ -288,7 +288,7 @@ def connect_device(path: str) -> int:
     The hypervisor gets it connected, because QEMU gives up at once if nobody listens yet.
     """
     deadline = time.monotonic() + _DEVICE_SECONDS
-    device = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    device = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     while True:
         try:
             device.connect(path)
@@ -341,8 +341,8 @@ def make_console(plan: Plan, hypervisor: Traits) -> None:
 
 def listen(path: str, *, packets: bool) -> int:
     """An inheritable socket that listens at *path*, for the hypervisor to take commands from."""
-    kind = socket.SOCK_SEQPACKET if packets else socket.SOCK_STREAM
-    listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_CLOEXEC)
+    kind = _socket.SOCK_SEQPACKET if packets else _socket.SOCK_STREAM
+    listener = _socket.socket(_socket.AF_UNIX, kind)
     files.remove(path)
     listener.bind(path)
     os.chmod(path, 0o600)

@@ -1,7 +1,7 @@
 """ExecStop=: ask the guest to power off. ExecStopPost=: say why the hypervisor ended."""
 
+import _socket
 import os
-import socket
 import time
 
 from vm_launch import ready
@@ -39,7 +39,7 @@ def stop(path: str) -> int:
     return os.EX_OK
 
 
-def listen(vm: Running) -> socket.socket | None:
+def listen(vm: Running) -> _socket.socket | None:
     """Listen for the guest's reports; a shutdown that nobody listens to is slow, but no failure."""
     try:
         return ready.listen(vm.plan)
@@ -48,7 +48,7 @@ def listen(vm: Running) -> socket.socket | None:
         return None
 
 
-def hear_out(vm: Running, listener: socket.socket | None) -> bool:
+def hear_out(vm: Running, listener: _socket.socket | None) -> bool:
     """Wait for the hypervisor's end, at most the plan's stop_timeout. Whether it came.
 
     systemd in the guest reports each step of its shutdown to where it reported that it was ready, and
