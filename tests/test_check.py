@@ -27,9 +27,10 @@ def vm(text: str) -> Vm:
 
 
 def test_host() -> None:
-    assert load().host == Host(HOST.path, "david", 1000, 1000, bash_integration=True, isolated=())
+    usual = Host(HOST.path, "david", 1000, 1000, bash_integration=True, scheduler_isolation="vm", isolated=())
+    assert load().host == usual
     quiet = HOST._replace(text='user = "david"\nenableBashIntegration = false\nschedulerIsolation = "off"\n')
-    assert load(host=quiet).host == Host(HOST.path, "david", 1000, 1000, bash_integration=False, isolated=())
+    assert load(host=quiet).host == usual._replace(bash_integration=False, scheduler_isolation="off")
 
 
 def test_nothing_at_all() -> None:

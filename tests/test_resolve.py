@@ -23,7 +23,15 @@ from vmsilo.ports import CID_END, CID_FIRST
 from vmsilo_generator.model import Config, Host, Hypervisor, Vm
 from vmsilo_generator.resolve import cid, cid_problems, host_plan, make_plan, resolve
 
-HOST = Host(file="/etc/vmsilo.d/host.toml", user="david", uid=1000, gid=1000, bash_integration=True, isolated=())
+HOST = Host(
+    file="/etc/vmsilo.d/host.toml",
+    user="david",
+    uid=1000,
+    gid=1000,
+    bash_integration=True,
+    scheduler_isolation="vm",
+    isolated=(),
+)
 
 
 def a_vm(name: str = "work", **given: Any) -> Vm:
@@ -84,7 +92,7 @@ def test_ids_depend_on_the_name_alone(others: list[str], name: str) -> None:
 
 
 def test_a_pinned_id_is_used() -> None:
-    assert make_plan(a_vm(cid=77777)).cid == 77777
+    assert make_plan(a_vm(cid=77777), "vm").cid == 77777
 
 
 def test_of_two_with_one_id_the_later_name_has_the_problem() -> None:
@@ -107,13 +115,13 @@ def test_the_proposed_id_is_in_range() -> None:
 
 
 def test_images_have_names_or_paths() -> None:
-    assert make_plan(a_vm(image="debian")).image == "/var/lib/vmsilo/images/debian"
-    assert make_plan(a_vm(image="/srv/debian")).image == "/srv/debian"
+    assert make_plan(a_vm(image="debian"), "vm").image == "/var/lib/vmsilo/images/debian"
+    assert make_plan(a_vm(image="/srv/debian"), "vm").image == "/srv/debian"
 
 
 def test_where_the_guests_ports_are() -> None:
     """QEMU's are behind the vsock device, cloud-hypervisor's its own, crosvm's the kernel's."""
-    found = {hypervisor: make_plan(a_vm(hypervisor=hypervisor)).vsock for hypervisor in Hypervisor}
+    found = {hypervisor: make_plan(a_vm(hypervisor=hypervisor), "vm").vsock for hypervisor in Hypervisor}
     assert found == {
         "qemu": "/run/vmsilo/work/machine/vsock/guest.socket",
         "cloud-hypervisor": "/run/vmsilo/work/machine/vm/guest.socket",
@@ -123,16 +131,18 @@ def test_where_the_guests_ports_are() -> None:
 
 def test_a_writable_root_needs_no_overlay() -> None:
     disk = Disk("/srv/root.img")
-    writable = make_plan(a_vm(root_disk=disk))
+    writable = make_plan(a_vm(root_disk=disk), "vm")
     assert (writable.root, writable.overlay) == (disk, Overlay("none", 0))
     disk = disk._replace(readonly=True)
-    readonly = make_plan(a_vm(root_disk=disk, overlay_type="tmpfs", overlay_size=0))
+    readonly = make_plan(a_vm(root_disk=disk, overlay_type="tmpfs", overlay_size=0), "vm")
     assert (readonly.root, readonly.overlay) == (disk, Overlay("tmpfs", 0))
-    assert make_plan(a_vm()).root is None
+    assert make_plan(a_vm(), "vm").root is None
 
 
 def test_plans_survive_their_file() -> None:
-    plan = make_plan(a_vm(kernel_params=("a", "ü\n"), extra_config={"a": [1, {"b": None}]}, root_disk=Disk("/x")))
+    plan = make_plan(
+        a_vm(kernel_params=("a", "ü\n"), extra_config={"a": [1, {"b": None}]}, root_disk=Disk("/x")), "vm"
+    )
     further = (Setting("a", "b"), Setting("c", value=True), Setting("d", 1))
     plan = plan._replace(
         disks=(Disk("/y", id="y"), Disk("/z", settings=further)),

@@ -3,6 +3,19 @@
 import _socket
 import os
 
+_READY = "ready"
+
+
+def ready_status(note: str = "") -> str:
+    """The status of a VM whose guest is ready, as an assignment; *note*: what is not as it should be."""
+    return f"STATUS={_READY}; {note}" if note else f"STATUS={_READY}"
+
+
+def note_of(status: str) -> str:
+    """The note in the text of a ready_status(), "" for none."""
+    ready, _, note = status.partition("; ")
+    return note if ready == _READY else ""
+
 
 def notify(*lines: str) -> None:
     """Send the assignments *lines* (such as ``STATUS=booting``) to the service manager, if one listens."""

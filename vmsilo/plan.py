@@ -10,6 +10,13 @@ from typing import Any, NamedTuple
 VERSION = 2
 
 
+# Who may run on a core's other hyperthread while the VM runs on one of them. The values are schedulerIsolation's.
+CORES_SHARED = "off"  # anybody
+CORES_PER_VM = "vm"  # the VM's own threads
+CORES_PER_THREAD = "full"  # nobody
+CORES_UNGUARDED = "missing"  # of a running VM: anybody, since this kernel can't do better
+
+
 class Setting(NamedTuple):
     """A key that the user wrote for the hypervisor, handed on as it is."""
 
@@ -85,7 +92,7 @@ class Plan(NamedTuple):
     memory: int  # MiB
     hugepages: bool
     cpus: int
-    core_scheduling: str  # off | vm | full: who may run on a core's other hyperthread
+    core_scheduling: str  # CORES_...
     cid: int
     vsock: str  # path of the hybrid socket; "" = only the kernel's vsock (crosvm)
     credentials: tuple[Credential, ...]

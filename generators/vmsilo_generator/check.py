@@ -70,7 +70,14 @@ def _host(file: ConfigFile, passwd: str, problems: list[Problem]) -> Host | None
         from vmsilo_generator import pci
 
         isolated = pci.isolated(values)
-    return Host(file.path, user, *ids, bash_integration=values.get("enableBashIntegration", True), isolated=isolated)
+    return Host(
+        file.path,
+        user,
+        *ids,
+        bash_integration=values.get("enableBashIntegration", True),
+        scheduler_isolation=values.get("schedulerIsolation", "vm"),
+        isolated=isolated,
+    )
 
 
 def _judge_host(values: Values, reader: Reader) -> None:

@@ -20,6 +20,7 @@ class Host(NamedTuple):
     uid: int
     gid: int
     bash_integration: bool
+    scheduler_isolation: str  # off | vm | full
     isolated: tuple[str, ...]  # full addresses of PCI devices
 
 

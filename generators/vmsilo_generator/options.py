@@ -104,8 +104,9 @@ OPTIONS: tuple[Option, ...] = (
            "Completion of VM names and options for the vm-* commands in bash."),
     Option(_HOST, "schedulerIsolation", Kind.CHOICE, "vm",
            "Against attacks between hyperthreads: \"full\" lets a virtual CPU share a core with no other thread,"
-           " \"vm\" only with virtual CPUs of the same VM, \"off\" with any.",
-           choices=("full", "vm", "off"), status=_PENDING, until="off"),
+           " \"vm\" only with threads of the same VM's hypervisor, \"off\" with any."
+           " Takes effect at a VM's next start.",
+           choices=("full", "vm", "off")),
     Option(_HOST, "netvmRange", Kind.TEXT, "10.200.0.0/16",
            "The network from which each link between a VM and its netvm gets its two addresses.",
            syntax=syntax.ipv4_pool, status=_PENDING),

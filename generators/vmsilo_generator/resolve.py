@@ -27,7 +27,7 @@ def resolve(config: Config, *, kvm_group: bool) -> tuple[Machine, ...]:
     return tuple(
         [
             Machine(
-                plan=make_plan(vm),
+                plan=make_plan(vm, config.host.scheduler_isolation),
                 file=vm.file,
                 owner=config.host.user,
                 depends_on=vm.depends_on,
@@ -77,7 +77,7 @@ def credentials(vm: Vm) -> tuple[plan.Credential, ...]:
     return (*known, *virtiofs.mounts(vm.shares))
 
 
-def make_plan(vm: Vm) -> plan.Plan:
+def make_plan(vm: Vm, core_scheduling: str) -> plan.Plan:
     by_hypervisor = needs(vm.hypervisor).vsock_by_hypervisor
     hybrid = by_hypervisor or needs(vm.hypervisor).vsock_by_backend
     writable = vm.root_disk is not None and not vm.root_disk.readonly
@@ -97,7 +97,7 @@ def make_plan(vm: Vm) -> plan.Plan:
         memory=vm.memory,
         hugepages=vm.hugepages,
         cpus=vm.cpus,
-        core_scheduling="off",
+        core_scheduling=core_scheduling,
         cid=cid(vm),
         vsock=paths.hybrid_vsock(vm.name, by_hypervisor=by_hypervisor) if hybrid else "",
         credentials=credentials(vm),

@@ -52,6 +52,18 @@ def test_guest_controls_no_terminal(systemd: Systemd) -> None:
     assert not set("\x1b\x07\r") & set(out)
 
 
+def test_what_is_not_as_it_should_be(systemd: Systemd) -> None:
+    systemd.change("vmsilo-up-vm.service", StatusText="ready")
+    assert listed(systemd, "up")["message"] == ""
+    systemd.change("vmsilo-up-vm.service", StatusText="ready; no core scheduling in this kernel")
+    assert listed(systemd, "up")["message"] == "no core scheduling in this kernel"
+
+
+def listed(systemd: Systemd, name: str) -> dict[str, object]:
+    found: list[dict[str, object]] = json.loads(systemd.run("vm-list", "--json").stdout)
+    return next(vm for vm in found if vm["name"] == name)
+
+
 def test_no_vm(systemd: Systemd) -> None:
     systemd.path.write_text("{}")
     result = systemd.run("vm-list")

@@ -9,7 +9,11 @@ from vm_launch import console, ready
 from vm_launch.hypervisor import Target
 from vm_launch.running import Running, running
 from vmsilo.failure import EX_TEMPFAIL, EX_UNAVAILABLE, Failure
-from vmsilo.notify import notify
+from vmsilo.notify import notify, ready_status
+from vmsilo.plan import CORES_UNGUARDED
+
+# What the user of a VM that runs should know of it.
+NO_CORE_SCHEDULING = "no core scheduling in this kernel"
 
 
 def boot(path: str) -> int:
@@ -37,7 +41,7 @@ def boot(path: str) -> int:
     match outcome:
         case ready.Outcome.READY:
             tell(vm, vm.hypervisor.ready)
-            notify("STATUS=ready")
+            notify(ready_status(NO_CORE_SCHEDULING if plan.core_scheduling == CORES_UNGUARDED else ""))
             return os.EX_OK
         case ready.Outcome.DIED:
             raise died(vm)

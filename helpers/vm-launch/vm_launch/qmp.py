@@ -8,7 +8,7 @@ import _socket
 import json
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from vmsilo.failure import Failure
 
@@ -22,12 +22,28 @@ class Monitor:
     __slots__ = ("_buffer", "_deadline", "_socket")
 
     def __init__(self, path: str, deadline: float) -> None:
+        connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        try:
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            connection.connect(path)
+        except OSError as error:
+            connection.close()
+            raise Failure(f"QEMU's monitor does not answer: {error}") from None
+        self._open(connection, deadline)
+
+    @classmethod
+    def over(cls, connection: _socket.socket, deadline: float) -> Self:
+        """The monitor at the other end of *connection*, on which nothing has been said."""
+        monitor = cls.__new__(cls)
+        monitor._open(connection, deadline)
+        return monitor
+
+    def _open(self, connection: _socket.socket, deadline: float) -> None:
+        self._socket = connection
         self._deadline = deadline
         self._buffer = b""
-        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
             self._limit()
-            self._socket.connect(path)
             if "QMP" not in self._receive():
                 raise Failure("QEMU's monitor did not greet")
             self.execute("qmp_capabilities")
@@ -38,7 +54,7 @@ class Monitor:
             self._socket.close()
             raise
 
-    def __enter__(self) -> "Monitor":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

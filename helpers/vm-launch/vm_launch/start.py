@@ -18,6 +18,7 @@ from vmsilo.notify import notify
 from vmsilo.plan import Credential, Disk, Plan
 
 KVM = "/dev/kvm"
+SMT = "/sys/devices/system/cpu/smt/active"
 ROOT_SERIAL = "vmsilo-root"
 OVERLAY_SERIAL = "vmsilo-overlay"
 
@@ -48,10 +49,12 @@ def start(path: str) -> NoReturn:
     hypervisor = find(plan.hypervisor)
     notify(f"STATUS=starting {hypervisor.name}")
     try:
+        plan = plan._replace(core_scheduling=isolate(plan.core_scheduling))
         ready = prepare(plan, hypervisor)
     except OSError as error:
         raise Failure(f"cannot prepare {plan.run_dir}: {error}", code=EX_OSERR) from None
     line = hypervisor.argv(plan, ready)
+    isolate_threads(plan, hypervisor)
     # ExecStartPost= begins at this message, so all it needs has to be there by now.
     notify("READY=1", "STATUS=booting")
     become(line)
@@ -97,10 +100,48 @@ def prepare(plan: Plan, hypervisor: Traits) -> Start:
     config = hypervisor.config(plan, ready)
     if config:
         files.write(os.path.join(plan.run_dir, CONFIG), config)
-    # Everybody else learns from the running plan which vsock it became.
+    # Everybody else learns from the running plan what it became.
     running = plan._replace(vsock="") if vsock.kernel else plan
     files.write(os.path.join(plan.run_dir, paths.RUNNING_PLAN), plans.dumps(running))
     return ready
+
+
+def isolate(wanted: str) -> str:
+    """Share no core with other programs, if so *wanted*. What came of it, as in Plan.core_scheduling."""
+    if wanted == plans.CORES_SHARED or not hyperthreads():
+        return wanted
+    from vm_launch import scheduling  # ctypes takes longer than all the rest
+
+    if not scheduling.available():
+        complain(
+            "vm-launch",
+            "this kernel has no core scheduling: other programs share cores with the VM",
+        )
+        return plans.CORES_UNGUARDED
+    scheduling.isolate()
+    return wanted
+
+
+def hyperthreads() -> bool:
+    """Whether any core has more than one hyperthread in use: where none has, there is nobody to share it with."""
+    try:
+        with open(SMT, encoding="ascii") as file:
+            return file.read(1) == "1"
+    except OSError:
+        return False
+
+
+def isolate_threads(plan: Plan, hypervisor: Traits) -> None:
+    """Have each virtual processor kept apart from the others as well, if that is wanted."""
+    if plan.core_scheduling != plans.CORES_PER_THREAD or hypervisor.processors is None or not hyperthreads():
+        return
+    from vm_launch import scheduling
+
+    deadline = time.monotonic() + plan.start_timeout
+    try:
+        scheduling.isolate_later(os.path.join(plan.run_dir, CONTROL), hypervisor.processors, deadline)
+    except OSError as error:
+        raise Failure(f"cannot keep the virtual processors apart: {error}", "schedulerIsolation", EX_OSERR) from None
 
 
 def kvm_usable(plan: Plan, hypervisor: Traits) -> bool:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from vmsilo import names
 from vmsilo.failure import EX_NOINPUT, Failure, one_line
+from vmsilo.notify import note_of
 from vsock_cmd import systemctl
 from vsock_cmd.systemctl import UnitState
 
@@ -28,7 +29,7 @@ class Vm(NamedTuple):
     hypervisor: str | None
     memory: int | None  # bytes that the hypervisor uses now
     uptime: float | None  # seconds since the guest was ready
-    message: str  # progress, or what is wrong
+    message: str  # progress, or what is wrong, or not as it should be
 
 
 def query() -> dict[str, UnitState]:
@@ -76,7 +77,9 @@ def _message(state: UnitState) -> str:
         return "runs although its file is gone"
     if state.active in ("activating", "deactivating"):
         return one_line(state.status)
-    return reason(state) if state.active == "failed" else ""
+    if state.active == "failed":
+        return reason(state)
+    return one_line(note_of(state.status)) if state.active == "active" else ""
 
 
 _RESULTS = {

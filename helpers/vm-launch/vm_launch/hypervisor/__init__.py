@@ -5,6 +5,7 @@ run, how the power button is pressed, and what its exit status means. Nothing ou
 beyond the few constants of Traits.
 """
 
+import _socket
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -86,6 +87,9 @@ class Traits(NamedTuple):
     takes_for: Callable[[bytes], str] | None  # format it guesses from a disk's first bytes; None: it does as told
     boot: Callable[[Target], None]
     ready: Callable[[Target], None]  # what it has to hear once the guest is ready
+    # Threads of the virtual processors, asked over a connection to the control socket, until a time.monotonic();
+    # None: it keeps them apart by itself.
+    processors: Callable[[_socket.socket, float], list[int]] | None
     press_power_button: Callable[[Target], None]
     explain: Callable[[int], str]
 

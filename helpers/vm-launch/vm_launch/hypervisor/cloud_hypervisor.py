@@ -10,10 +10,20 @@ from vm_launch import api, hugepages, pci
 from vm_launch.hypervisor import SHARE_QUEUE, Drive, Share, Start, Target, Traits, nothing
 from vmsilo import paths
 from vmsilo.failure import EX_CONFIG, Failure
-from vmsilo.plan import PciDevice, Plan, Setting, VhostUser
+from vmsilo.plan import (
+    CORES_PER_THREAD,
+    CORES_PER_VM,
+    CORES_SHARED,
+    CORES_UNGUARDED,
+    PciDevice,
+    Plan,
+    Setting,
+    VhostUser,
+)
 
 # It logs warnings and errors at least.
 _VERBOSITY = {"error": [], "warn": [], "info": ["-v"], "debug": ["-vv"], "trace": ["-vvv"]}
+_CORE_SCHEDULING = {CORES_SHARED: "Off", CORES_UNGUARDED: "Off", CORES_PER_VM: "Vm", CORES_PER_THREAD: "Vcpu"}
 _IMAGE_TYPES = {"raw": "Raw", "qcow2": "Qcow2"}
 
 
@@ -40,7 +50,11 @@ def vm_config(plan: Plan, start: Start) -> dict[str, Any]:
         memory |= {"hugepages": True, "hugepage_size": hugepages.SIZE << 20}
     found: dict[str, Any] = {
         "payload": {"kernel": start.kernel, "initramfs": start.initramfs, "cmdline": start.cmdline},
-        "cpus": {"boot_vcpus": plan.cpus, "max_vcpus": plan.cpus},
+        "cpus": {
+            "boot_vcpus": plan.cpus,
+            "max_vcpus": plan.cpus,
+            "core_scheduling": _CORE_SCHEDULING[plan.core_scheduling],
+        },
         "memory": memory,
         "disks": [_disk(drive) for drive in start.drives],
         "fs": [_share(share) for share in start.shares],
@@ -181,6 +195,7 @@ TRAITS = Traits(
     takes_for=None,
     boot=boot,
     ready=nothing,
+    processors=None,
     press_power_button=press_power_button,
     explain=explain,
 )

@@ -13,7 +13,7 @@ from vm_launch import pci
 from vm_launch.hypervisor import SHARE_QUEUE, Drive, Start, Target, Traits, no_config, nothing
 from vmsilo import paths
 from vmsilo.failure import Failure
-from vmsilo.plan import PciDevice, Plan, Setting
+from vmsilo.plan import CORES_PER_THREAD, CORES_PER_VM, CORES_SHARED, CORES_UNGUARDED, PciDevice, Plan, Setting
 
 # What it pivots its sandboxed devices' root to. Its own default, /var/empty, is not everywhere.
 _EMPTY = "empty"
@@ -24,6 +24,14 @@ _COMPOSITE = b"composite_disk\x1d"
 _ANDROID_SPARSE = 0xED26FF3A
 _ZSTD = 0xFD2FB528
 _ZSTD_SKIPPABLE = 0x184D2A50  # and the 15 numbers after it
+
+# Its default is a cookie for each virtual processor.
+_CORE_SCHEDULING: dict[str, tuple[str, ...]] = {
+    CORES_SHARED: ("--core-scheduling", "false"),
+    CORES_UNGUARDED: ("--core-scheduling", "false"),
+    CORES_PER_VM: ("--per-vm-core-scheduling",),
+    CORES_PER_THREAD: ("--core-scheduling", "true"),
+}
 
 # Exit statuses with --extended-status.
 _STATUSES = {
@@ -46,6 +54,7 @@ def argv(plan: Plan, start: Start) -> list[str]:
         "--suspended",
         *("--socket", f"/proc/self/fd/{start.control}"),
         *("--cpus", f"num-cores={plan.cpus}"),
+        *_CORE_SCHEDULING[plan.core_scheduling],
         *("--mem", f"size={plan.memory}"),
         *("--serial", _console(plan)),
         *("--initrd", start.initramfs),
@@ -166,6 +175,7 @@ TRAITS = Traits(
     takes_for=takes_for,
     boot=boot,
     ready=nothing,
+    processors=None,
     press_power_button=press_power_button,
     explain=explain,
 )

@@ -3,6 +3,7 @@
 Options and QMP commands are those of qemu(1) and of QEMU's QMP reference; all are known to QEMU 7.2 and later.
 """
 
+import _socket
 import json
 
 from vm_launch.hypervisor import SHARE_QUEUE, Drive, Share, Start, Target, Traits, no_config
@@ -101,6 +102,17 @@ def ready(target: Target) -> None:
     """From here on a reset is the guest's wish to reboot."""
     with Monitor(target.socket, target.deadline) as monitor:
         monitor.execute("set-action", reboot="reset")
+
+
+def processors(connection: _socket.socket, deadline: float) -> list[int]:
+    """The thread of each virtual processor."""
+    with Monitor.over(connection, deadline) as monitor:
+        found = monitor.execute("query-cpus-fast")
+    named = [cpu.get("thread-id") for cpu in found if isinstance(cpu, dict)] if isinstance(found, list) else []
+    threads = [thread for thread in named if isinstance(thread, int) and thread > 0]
+    if not threads or len(threads) < len(named):
+        raise Failure("QEMU does not name the threads of its virtual processors")
+    return threads
 
 
 def press_power_button(target: Target) -> None:
@@ -230,6 +242,7 @@ TRAITS = Traits(
     takes_for=None,
     boot=boot,
     ready=ready,
+    processors=processors,
     press_power_button=press_power_button,
     explain=explain,
 )
