@@ -1,0 +1,137 @@
+"""The policies, units/seccomp, and sandbox(8)'s reading of them."""
+
+import mmap
+import re
+import socket
+from pathlib import Path
+
+import pytest
+from project import ROOT
+
+from vm_sandbox import policy
+from vm_sandbox.main import main, split
+from vm_sandbox.policy import Policy
+from vm_sandbox.rules import NAMESPACES, WHOLE, Masked, Rule, rules
+from vmsilo.failure import Failure
+
+POLICIES = sorted((ROOT / "units/seccomp").iterdir())
+TREES = ROOT / "tests" / "trees"
+
+each_policy = pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
+
+# What no guest's bytes may lead to, whoever's fault it is.
+NEVER = {
+    "io_uring_setup", "io_uring_enter", "io_uring_register",
+    "bpf", "perf_event_open", "userfaultfd", "add_key", "keyctl", "request_key",
+    "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "pidfd_getfd", "kcmp",
+    "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load",
+    "setns", "fsopen", "fsmount", "fsconfig", "fspick", "move_mount", "open_tree", "mount_setattr",
+    "reboot", "swapon", "swapoff", "iopl", "ioperm", "personality", "acct", "quotactl", "syslog",
+    "settimeofday", "clock_settime", "clock_adjtime", "adjtimex", "sethostname", "setdomainname",
+    "fanotify_init", "lookup_dcookie", "vhangup", "nfsservctl", "shmat", "modify_ldt",
+}  # fmt: skip
+
+
+@each_policy
+def test_policy_is_one(path: Path) -> None:
+    assert policy.read(str(path)) != Policy()
+
+
+@each_policy
+def test_policy_opens_nothing_that_is_never_needed(path: Path) -> None:
+    calls = policy.read(str(path)).calls
+    assert calls & NEVER == set()
+    assert path.stem == "crosvm" or not calls & {"mount", "umount2", "pivot_root", "chroot"}
+    assert path.stem == "virtiofsd-root" or "open_by_handle_at" not in calls
+
+
+@each_policy
+def test_policy_says_why(path: Path) -> None:
+    """A comment before every group, and nothing twice."""
+    head, *groups = re.split(r"\n\n", path.read_text().strip())
+    assert head.startswith("# ")
+    listed = re.findall(r"^SystemCallFilter=(.*)$", path.read_text(), re.MULTILINE)
+    calls = " ".join(listed).split()
+    assert sorted(calls) == sorted(set(calls))
+    for group in groups:
+        first = group.removeprefix("[Service]\n").split("\n")[0]
+        assert first.startswith("# ") or len(groups) == 1, group
+
+
+@each_policy
+def test_policy_is_used_and_described(path: Path) -> None:
+    links = {link.readlink().name for link in TREES.glob("*/units.expected/*.d/*.conf")}
+    assert path.name in links
+    assert f"\n.It {path.stem} Ta" in (ROOT / "man/vmsilo-security.7").read_text()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "SystemCallFilter=@file-system",
+        "SystemCallFilter=~ptrace",
+        "SystemCallFilter=read:kill",
+        "SystemCallFilter=",
+        "MemoryDenyWriteExecute=yes",
+        "RestrictNamespaces=~user",
+        "SystemCallErrorNumber=EPERM",
+        "NoNewPrivileges=no",
+        "ExecStart=/bin/sh",
+        "[Unit]",
+        "read",
+    ],
+)
+def test_line_that_is_none(line: str) -> None:
+    with pytest.raises(Failure, match=re.escape(f"x.conf:2: {line!r} is no line of a policy")):
+        policy.parse(f"[Service]\n{line}\n", "x.conf")
+
+
+def test_policies_add_up() -> None:
+    one = policy.parse("SystemCallFilter=read write\nRestrictAddressFamilies=AF_UNIX\n", "one")
+    other = policy.parse("SystemCallFilter=write openat\nRestrictNamespaces=user pid\n", "other")
+    both = Policy(frozenset({"read", "write", "openat"}), frozenset({"AF_UNIX"}), frozenset({"user", "pid"}))
+    assert one | other == both
+    assert policy.parse("MemoryDenyWriteExecute=no\n", "third").writes_code
+
+
+def rules_of(call: str, **fields: frozenset[str] | bool) -> list[Rule]:
+    return list(rules(Policy(calls=frozenset({call}), **fields)))  # type: ignore[arg-type]
+
+
+def test_call_without_conditions() -> None:
+    assert rules_of("read") == [Rule("read")]
+
+
+def test_sockets_by_family() -> None:
+    assert rules_of("socket") == []
+    families = frozenset({"AF_UNIX", "AF_VSOCK"})
+    expected = sorted([socket.AF_UNIX, socket.AF_VSOCK])
+    assert rules_of("socket", families=families) == [Rule("socket", Masked(0, WHOLE, number)) for number in expected]
+    with pytest.raises(Failure, match="no address family AF_MOON"):
+        rules_of("socket", families=frozenset({"AF_MOON"}))
+
+
+def test_namespaces_by_flag() -> None:
+    every = sum(NAMESPACES.values())
+    assert rules_of("clone") == [Rule("clone", Masked(0, every, 0))]
+    some = Masked(0, every - NAMESPACES["user"] - NAMESPACES["net"], 0)
+    assert rules_of("unshare", namespaces=frozenset({"user", "net"})) == [Rule("unshare", some)]
+    assert rules_of("clone", namespaces=frozenset(NAMESPACES)) == [Rule("clone")]
+
+
+def test_memory_by_protection() -> None:
+    both = mmap.PROT_WRITE | mmap.PROT_EXEC
+    allowed = [rule.condition for rule in rules_of("mmap")]
+    assert allowed == [Masked(2, both, value) for value in (0, mmap.PROT_WRITE, mmap.PROT_EXEC)]
+    assert rules_of("mprotect") == [Rule("mprotect", Masked(2, mmap.PROT_EXEC, 0))]
+    assert rules_of("mmap", writes_code=True) == [Rule("mmap")]
+    assert rules_of("mprotect", writes_code=True) == [Rule("mprotect")]
+
+
+def test_command_line(capfd: pytest.CaptureFixture[str]) -> None:
+    assert split(["a.conf", "b.conf", "--", "sh", "-c", "--"]) == (["a.conf", "b.conf"], ["sh", "-c", "--"])
+    for wrong in ([], ["--"], ["a.conf"], ["a.conf", "--"], ["--", "true"]):
+        assert main(wrong) == 64
+    capfd.readouterr()
+    assert main(["/nonexistent.conf", "--", "true"]) == 66
+    assert capfd.readouterr().err == "sandbox: cannot read /nonexistent.conf: No such file or directory\n"
