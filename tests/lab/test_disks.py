@@ -246,10 +246,13 @@ def test_a_block_device(lab: Host, loop: tuple[int, Path]) -> None:
     assert file.read_bytes().startswith(b"from the guest")
 
 
-# A hypervisor that opens disks by their paths, as far as this test goes.
+# A hypervisor that opens disks and sockets by their paths, as far as this test goes.
 _BY_PATH = """\
 #!/bin/sh
-for path in {}; do
+for path in SOCKETS; do
+    socat -u OPEN:/dev/null "UNIX-CONNECT:$path" 2>/dev/null && echo "cloud-hypervisor may reach $path" >&2
+done
+for path in FILES; do
     (exec 3<>"$path") 2>/dev/null && echo "cloud-hypervisor may write $path" >&2
     (exec 3<"$path") 2>/dev/null && echo "cloud-hypervisor may read $path" >&2
 done
@@ -257,28 +260,56 @@ exit 1
 """
 
 
-def test_a_right_by_path_is_taken_back(lab: Host, private: str) -> None:
-    """cloud-hypervisor is given the right to its disks alone, for as long as its unit runs."""
+@pytest.fixture
+def by_path(lab: Host) -> Iterator[str]:
+    """Where such a hypervisor is to be, and what it needs so that it is started."""
+    program, kvm = "/usr/local/bin/cloud-hypervisor", "/dev/kvm"
+    lab.run("mknod", "-m", "0666", kvm, "c", "1", "3")  # good enough to be opened
+    yield program
+    lab.run("rm", "-f", kvm, program)
+
+
+def test_too_few_huge_pages(lab: Host, by_path: str) -> None:
+    vm = "with-huge-pages"
+    lab.write(by_path, "#!/bin/sh\nexit 1\n", "0755")
+    text = config.vm("minimal", "[cloud-hypervisor]\nhugepages = true", hypervisor="cloud-hypervisor", memory=1 << 24)
+    with lab.configured({vm: text}):
+        refused = lab.run("vm-start", vm, user=USER, check=False)
+        assert f"{1 << 23} huge pages of 2 MiB are needed and " in refused.err
+        assert "sysctl vm.nr_hugepages=" in refused.err
+
+
+def test_a_right_by_path_is_taken_back(lab: Host, private: str, by_path: str) -> None:
+    """cloud-hypervisor is given the right to its disks and backends alone, for as long as its unit runs."""
     vm = "by-path"
     plain, second, third = (f"{private}/{name}.img" for name in ("plain", "second", "third"))
-    program, kvm = "/usr/local/bin/cloud-hypervisor", "/dev/kvm"
     lab.run("cp", "-p", plain, third)
-    before = rights(lab, plain), rights(lab, second)
+    used, unused = (f"{private}/{name}.socket" for name in ("used", "unused"))
+    backends = [
+        lab.start("socat", "-u", f"UNIX-LISTEN:{path},mode=0600,fork", "OPEN:/dev/null", user=USER)
+        for path in (used, unused)
+    ]
+    lab.wait_for(lambda: lab.exists(used) and lab.exists(unused))
+    given = (plain, second, used)
+    before = [rights(lab, path) for path in given]
     lab.run("setfacl", "-m", "u:61999:rw", plain)  # left by a crash of the host
-    lab.write(program, _BY_PATH.replace("{}", f"{plain} {second} {third}"), "0755")
-    lab.run("mknod", "-m", "0666", kvm, "c", "1", "3")  # good enough to be opened
-    file = config.vm("minimal", disk(path=plain), disk(path=second, ro=True), hypervisor="cloud-hypervisor")
+    script = _BY_PATH.replace("FILES", f"{plain} {second} {third}").replace("SOCKETS", f"{used} {unused}")
+    lab.write(by_path, script, "0755")
+    device = f'[[vhostUser]]\ntype = "net"\nsocket = "{used}"'
+    disks = disk(path=plain), disk(path=second, ro=True)
+    file = config.vm("minimal", *disks, device, hypervisor="cloud-hypervisor")
     try:
         with lab.configured({vm: file}):
             since = lab.now()
             assert lab.run("vm-start", vm, user=USER, check=False).code != 0
             said = lab.journal("-u", names.vm_unit(vm), since=since)
             lab.wait_for(lambda: lab.state(names.vm_unit(vm)) == "failed")
-            assert (rights(lab, plain), rights(lab, second)) == before
+            assert [rights(lab, path) for path in given] == before
     finally:
-        lab.run("rm", "-f", kvm, program)
+        for backend in backends:
+            backend.stop()
     could = {line.partition("-hypervisor may ")[2] for line in said.splitlines() if "-hypervisor may " in line}
-    assert could == {f"write {plain}", f"read {plain}", f"read {second}"}
+    assert could == {f"write {plain}", f"read {plain}", f"read {second}", f"reach {used}"}
 
 
 def test_a_backend_of_the_users(lab: Host, private: str) -> None:
