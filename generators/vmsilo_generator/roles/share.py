@@ -150,6 +150,8 @@ def hardening(server: Server) -> Assignments:
         # With all of /proc: it reads there how many files it may hold, whatever it has been told. And no
         # ProtectSystem=, which would take the place of this empty root, in which there is no /tmp either.
         ("TemporaryFileSystem", "/:ro"),
+        # Terminals of users, which root may open, and shared memory: PrivateDevices= leaves both there.
+        ("InaccessiblePaths", "/dev/pts /dev/shm"),
         ("BindReadOnlyPaths", words(*["-" + path for path in PROGRAMS])),
         ("BindReadOnlyPaths" if server.readonly else "BindPaths", f"{words(server.path)}:{paths.SHARE_INSIDE}"),
     )
