@@ -285,6 +285,11 @@ class Host:
         answer: list[dict[str, Any]] = json.loads(self.run("vm-list", "--json", user=USER).out)
         return answer
 
+    def cid(self, vm: str) -> int:
+        """The VM's vsock context id."""
+        text = self.run("/usr/lib/systemd/system-generators/vmsilo-generator", "--list").out
+        return next(int(line.split("\t")[2]) for line in text.splitlines() if line.startswith(f"{vm}\t"))
+
     def main_pid(self, unit: str) -> int:
         """Of a running service, as seen in the lab."""
         return int(self.show(unit, "MainPID")["MainPID"])
