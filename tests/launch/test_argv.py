@@ -112,6 +112,7 @@ def everything(hypervisor: str) -> tuple[Plan, Start]:
                 sparse=True,
                 block_size=size,
                 settings=settings,
+                backing=("/home/alice/base.qcow2", "/home/alice/base.raw") if size == 0 else (),
             ),
         ),
         shares=(Share("data", "/run/vmsilo/demo/virtiofs-data/device.socket", 7),),

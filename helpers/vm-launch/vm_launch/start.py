@@ -229,7 +229,15 @@ def make_drive(disk: Disk, serial: str, what: str, option: str, descriptor: int,
         sparse=disk.sparse,
         block_size=disk.block_size,
         settings=disk.settings,
+        backing=files_beneath(disk) if hypervisor.landlock and disk.format == "qcow2" else (),
     )
+
+
+def files_beneath(disk: Disk) -> tuple[str, ...]:
+    """What the hypervisor opens besides, once it is told of *disk*."""
+    from vm_launch.qcow2 import backing_files  # few disks are
+
+    return backing_files(disk.path)
 
 
 def first_bytes(descriptor: int) -> bytes:

@@ -28,6 +28,7 @@ class Drive(NamedTuple):
     sparse: bool
     block_size: int  # bytes; 0: the hypervisor's own default
     settings: tuple[Setting, ...]
+    backing: tuple[str, ...] = ()  # files beneath a qcow2 disk, where the hypervisor is confined to files by name
 
 
 class Share(NamedTuple):

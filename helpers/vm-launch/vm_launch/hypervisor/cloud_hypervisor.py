@@ -70,7 +70,11 @@ def vm_config(plan: Plan, start: Start) -> dict[str, Any]:
         _add_vhost_user(found, device)
     if plan.pci:
         found["devices"] = [_device(device) for device in plan.pci]
-        found["landlock_rules"] = _device_rules(plan, start)
+    # What it forgets for itself when it confines itself to the files of its configuration.
+    rules = [{"path": file, "access": "r"} for drive in start.drives for file in drive.backing]
+    rules += _device_rules(plan, start)
+    if rules:
+        found["landlock_rules"] = rules
     return found
 
 
@@ -172,7 +176,7 @@ def _json_value(setting: Setting) -> str | float:
 
 
 def _device_rules(plan: Plan, start: Start) -> list[dict[str, str]]:
-    """What it forgets for itself: it takes the device's address for the group's number."""
+    """It takes the device's address for the group's number."""
     rules = [{"path": f"{paths.VFIO}/{group}", "access": "rw"} for group in start.pci_groups]
     return rules + [{"path": pci.sysfs(device.address), "access": "r"} for device in plan.pci]
 
