@@ -105,7 +105,8 @@ def pci_grant(vm: str) -> str:
     """The directory that the VM's hypervisor sees as VFIO: the nodes of its own devices and no others.
 
     A node is named by its IOMMU group, as hypervisors expect it, and once more by each device's address, which is
-    known before the group is. It is in /dev because nodes elsewhere don't work (nodev) and units name none there.
+    known before the group is; cloud-hypervisor's rules for Landlock take the one for the other, and want it there.
+    The directory is in /dev because nodes elsewhere don't work (nodev), and no unit could name them.
     """
     return f"{PCI_GRANTS}/{vm}"
 

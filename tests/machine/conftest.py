@@ -9,7 +9,7 @@ import pytest
 from lab import config, images
 from lab.host import CONFIG
 
-from machine import boot
+from machine import boot, hardware
 from machine.computer import Machine
 
 
@@ -18,7 +18,8 @@ def machine() -> Iterator[Machine]:
     """The computer that tests share. Whoever adds a VM gives it a name of its own."""
     place = Path(tempfile.mkdtemp(prefix="machine-", dir="/tmp"))
     try:
-        computer = boot.boot({"minimal": images.minimal()}, {f"{CONFIG}/host.toml": config.HOST}, place)
+        files = {f"{CONFIG}/host.toml": f'{config.HOST}isolatedPciDevices = ["{hardware.TAKEN_AT_BOOT}"]\n'}
+        computer = boot.boot({"minimal": images.minimal()}, files, place)
         yield computer
         computer.close()
     finally:

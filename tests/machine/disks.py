@@ -39,7 +39,6 @@ MASKED = (
     "dev-mqueue.mount",
     "getty.target",
     "ldconfig.service",
-    "modprobe@.service",
     "serial-getty@.service",
     "sys-fs-fuse-connections.mount",
     "sys-kernel-config.mount",

@@ -4,6 +4,7 @@ _FILES = ("/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids")
 
 # Of the PCI Code and ID Assignment Specification, those that people have in their machines.
 _KINDS = {
+    0x00ff: "unclassified device",
     0x0100: "SCSI controller", 0x0101: "IDE controller", 0x0104: "RAID controller", 0x0106: "SATA controller",
     0x0107: "SAS controller", 0x0108: "NVMe controller", 0x0200: "Ethernet controller", 0x0280: "network controller",
     0x0300: "VGA controller", 0x0302: "3D controller", 0x0380: "display controller", 0x0400: "video device",

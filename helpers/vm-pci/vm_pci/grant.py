@@ -8,7 +8,6 @@ nodes of other VMs are not there at all.
 
 import fcntl
 import os
-import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,10 +40,8 @@ def attach(place: Place, plan: Plan, isolated: Sequence[IsolatedDevice]) -> list
     told = []
     for wanted in plan.pci:
         device = devices.get(place, wanted.address)
-        guard.check(place, device, force=wanted.force)
-        if not device.group:
-            raise isolation.no_iommu(place, device)
         if not device.taken:
+            guard.check(place, device, force=wanted.force)
             isolation.take(place, device)
             told.append(f"{device.address} was taken from {device.driver or 'the host'}")
     for companion in companions(place, plan.pci, isolated):
@@ -59,12 +56,16 @@ def detach(place: Place, vm: str) -> None:
     """Take back what attach() gave. The devices stay isolated."""
     if os.path.isdir(_directory(place, vm)):
         with _locked(place):
-            shutil.rmtree(_directory(place, vm))
+            _remove(_directory(place, vm))
 
 
 def holder(place: Place, name: str, but: str = "") -> str:
-    """The VM, other than *but*, that has the group or the device *name*; "" if none has."""
-    for vm in entries(place.in_dev(paths.PCI_GRANTS)):
+    """The VM, other than *but*, that has the group or device *name*; "" if none has, or it is not ours to know."""
+    try:
+        vms = entries(place.in_dev(paths.PCI_GRANTS))
+    except PermissionError:
+        return ""
+    for vm in vms:
         if vm != but and os.path.lexists(f"{_directory(place, vm)}/{name}"):
             return vm
     return ""
@@ -141,8 +142,8 @@ def _directory(place: Place, vm: str) -> str:
 def _make(place: Place, vm: str, wanted: Sequence[Node]) -> None:
     """Make the VM's directory with these nodes, in place of one that was left behind."""
     directory = _directory(place, vm)
-    shutil.rmtree(directory, ignore_errors=True)
     try:
+        _remove(directory)
         os.mkdir(directory)
         os.chmod(directory, 0o755)
         for node in wanted:
@@ -152,6 +153,14 @@ def _make(place: Place, vm: str, wanted: Sequence[Node]) -> None:
             os.chmod(path, 0o666)  # whatever the umask
     except OSError as error:
         raise Failure(f"cannot make {error.filename}: {error.strerror}", code=EX_OSERR) from None
+
+
+def _remove(directory: str) -> None:
+    """Remove a directory of nodes, if it is there."""
+    for name in entries(directory):
+        os.unlink(f"{directory}/{name}")
+    if os.path.isdir(directory):
+        os.rmdir(directory)
 
 
 @contextmanager

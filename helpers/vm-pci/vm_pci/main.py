@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from vm_pci import isolation, plans
 from vm_pci.place import Place
@@ -79,7 +80,8 @@ def isolate(place: Place) -> int:
     if not wanted:
         complain(PROGRAM, "no device is configured: see isolatedPciDevices in vmsilo.toml(5)")
     by_address = {device.address: device for device in wanted}
-    return each(by_address, lambda address: isolation.isolate(place, by_address[address]), forgiven=EX_NOINPUT)
+    outcome = each(by_address, lambda address: isolation.isolate(place, by_address[address]), forgiven=EX_NOINPUT)
+    return outcome.status
 
 
 def release(place: Place, texts: Sequence[str], *, everything: bool) -> int:
@@ -92,11 +94,11 @@ def release(place: Place, texts: Sequence[str], *, everything: bool) -> int:
     if not addresses:
         what = "no device is isolated" if everything else "no device is isolated that the configuration doesn't list"
         complain(PROGRAM, what)
-    status = each(addresses, lambda address: releases.release(place, address))
+    outcome = each(addresses, lambda address: releases.release(place, address))
     listed = {device.address for device in plan.isolated} if plan else set()
-    if listed.intersection(addresses):
+    if listed.intersection(outcome.done):
         complain(PROGRAM, "a device that is still in isolatedPciDevices is isolated again at the next boot")
-    return status
+    return outcome.status
 
 
 def attach(place: Place, path: str) -> int:
@@ -109,20 +111,23 @@ def attach(place: Place, path: str) -> int:
     return 0
 
 
-def each(addresses: Iterable[str], deed: Callable[[str], str], forgiven: int = 0) -> int:
-    """Do *deed* to each and say what came of it: 0, or the exit status of the last that failed.
+class Outcome(NamedTuple):
+    done: list[str]  # the addresses of the devices that nothing failed with
+    status: int  # 0, or the exit status of the last failure
 
-    A failure with the status *forgiven* is told, but doesn't count.
-    """
-    status = 0
+
+def each(addresses: Iterable[str], deed: Callable[[str], str], forgiven: int = 0) -> Outcome:
+    """Do *deed* to each and say what came of it. A failure with the status *forgiven* is told, but doesn't count."""
+    done, status = [], 0
     for address in addresses:
         try:
             print(f"{address}: {deed(address)}", flush=True)
+            done.append(address)
         except Failure as failure:
             complain(PROGRAM, str(failure))
             if failure.code != forgiven:
                 status = failure.code
-    return status
+    return Outcome(done, status)
 
 
 def address_of(text: str) -> str:
