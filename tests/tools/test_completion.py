@@ -85,6 +85,9 @@ def bash(systemd: Systemd, tmp_path: Path) -> Bash:
         (["vm-image", "remove", ""], ["debian", "minimal"]),
         (["vm-image", "remove", "debian", ""], ["minimal"]),
         (["vm-image", "list", "--images-dir", ""], ["compopt -o dirnames"]),
+        (["vm-pci", ""], ["list", "isolate", "release", "--help"]),
+        (["vm-pci", "list", ""], ["--json"]),
+        (["vm-pci", "release", "--"], ["--all"]),
     ],
 )
 def test_offers(bash: Bash, words: list[str], offered: list[str]) -> None:
@@ -125,7 +128,6 @@ def test_every_command_has_completion() -> None:
     assert registered == {launcher.name for launcher in launchers() if launcher.name.startswith("vm-")} - {
         "vm-home",
         "vm-launch",
-        "vm-pci",
     }
     # bash loads the file of the command's name.
     linked = {path.name for path in COMPLETION.parent.iterdir() if path.is_symlink() and path.resolve() == COMPLETION}
