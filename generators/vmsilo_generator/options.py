@@ -236,7 +236,8 @@ OPTIONS: tuple[Option, ...] = (
            " own is in must be there. The tag is \"home\".",
            syntax=syntax.home),
     Option(_VM, "sharedDirectories", Kind.TABLES, UNSET,
-           "Directories of the host that the guest sees; the key is the tag to mount them by.",
+           "Directories of the host that the guest sees; the key is the tag to mount them by. File locks hold among"
+           " the programs of one guest and not beyond: against the host and other guests, make a lock file (O_EXCL).",
            syntax=syntax.tag),
     Option(_VM, "sharedDirectories.<name>.path", Kind.TEXT, REQUIRED,
            "The directory on the host.", syntax=syntax.path),
@@ -253,7 +254,11 @@ OPTIONS: tuple[Option, ...] = (
            "Whether file handles stand for inodes, instead of open files.",
            choices=("never", "prefer", "mandatory")),
     Option(_VM, "sharedDirectories.<name>.cache", Kind.CHOICE, "auto",
-           "How much the guest may cache.", choices=("auto", "always", "never", "metadata")),
+           "What the guest may remember, and so for how long it misses a change on the host: \"never\" nothing;"
+           " \"auto\" everything for a second, contents until a file is opened; \"metadata\" names, sizes and times"
+           " for a day, contents not at all; \"always\" everything for a day. What it remembers it can"
+           " also read when it was removed on the host. What is new in a directory it sees at once.",
+           choices=("auto", "always", "never", "metadata")),
     Option(_VM, "sharedDirectories.<name>.allowMmap", Kind.BOOL, False,
            "Memory-mapped files even where the cache is off."),
     Option(_VM, "sharedDirectories.<name>.enableReaddirplus", Kind.BOOL, True,

@@ -8,12 +8,12 @@ import pytest
 from lab import boot, config, images
 from lab.host import CONFIG, Host
 from lab.tree import USER
-from vmsilo import names
+from vmsilo import names, paths
 
 DISK = "/var/lib/extra.img"
 EXTRA = f'[[additionalDisks]]\npath = "{DISK}"\nid = "extra"\n'
 
-FILES = {"work": config.vm("debian", EXTRA, memory=512), "play": config.vm("debian", memory=512)}
+FILES = {"work": config.vm("debian", EXTRA, memory=512, sharedHome=True), "play": config.vm("debian", memory=512)}
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,19 @@ def test_a_command_has_a_session(lab: Host) -> None:
     said = lab.vm_run("work", "cat /proc/self/loginuid; echo; id -un; echo $XDG_RUNTIME_DIR $LANG").out.split()
     assert said == ["1000", "user", "/run/user/1000", "C.UTF-8"]
     assert lab.vm_run("work", "systemctl --user is-system-running --wait", check=False).out == "running\n"
+
+
+def test_home_is_a_directory_of_the_host(lab: Host) -> None:
+    """Mounted by the guest's systemd before anybody could look into it; the other VM's is its own affair."""
+    told = "findmnt -n -o SOURCE,FSTYPE --target ~; stat -c '%U:%G' ~ ~/.profile; cat ~/.profile; echo kept >~/made"
+    source, owner, of_file, *profile = lab.vm_run("work", told).out.splitlines()
+    assert source.split() == [names.HOME_TAG, "virtiofs"]
+    assert (owner, of_file) == ("user:user", "user:user")
+    assert profile == lab.read(f"{paths.INSTALLED_HOME_TEMPLATE}/.profile").splitlines()
+    assert lab.read(f"{paths.home('work')}/made") == "kept\n"
+    assert lab.run("stat", "-c", "%U", f"{paths.home('work')}/made").out == f"{USER}\n"
+    assert not lab.exists(paths.home("play"))
+    assert lab.vm_run("play", "findmnt -n -o FSTYPE --target ~").out == "overlay\n"
 
 
 def test_a_command_is_a_unit_of_its_own(lab: Host) -> None:
@@ -118,7 +131,7 @@ def test_what_ignores_that_as_well_does_not_hold_up_a_shutdown(lab: Host) -> Non
 
 
 def test_shuts_down_in_order(lab: Host) -> None:
-    """By the power button, in the guest's own time, and what it wrote is gone."""
+    """By the power button, in the guest's own time; and what it wrote is gone, but not from its home."""
     before = lab.now()
     stopped = lab.run("vm-stop", *FILES, user=USER, timeout=300)
     assert stopped.err == ""
@@ -129,3 +142,4 @@ def test_shuts_down_in_order(lab: Host) -> None:
         }
     assert "killing" not in lab.journal("--unit", names.vm_unit("work"), since=before).lower()
     assert lab.vm_run("work", "cat /etc/mark", check=False, timeout=300).code != 0
+    assert lab.vm_run("work", "cat ~/made").out == "kept\n"
