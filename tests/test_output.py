@@ -28,8 +28,16 @@ def test_files_and_links(tmp_path: Path) -> None:
     assert (tmp_path / "a.service").read_bytes() == UNIT.text.encode()
     assert (tmp_path / LINK.name).readlink() == Path(LINK.target)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.service", "x.target.wants"]
-    # Whatever the caller's umask: plans are read by the VM's user.
+    # Whatever the caller's umask.
     assert (mode(tmp_path / "a.service"), mode(tmp_path / "x.target.wants")) == (0o644, 0o755)
+
+
+def test_a_file_for_root_alone(tmp_path: Path) -> None:
+    """From the beginning, and in place of one that was for everybody."""
+    secret = UNIT._replace(mode=0o600)
+    for before in ([], [UNIT]):
+        output.write(str(tmp_path), [*before, secret])
+        assert mode(tmp_path / UNIT.name) == 0o600
 
 
 def test_what_was_there_is_replaced(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from systemd_parser import VALUES, load, need_systemd, probe, split, values
 
-from vmsilo_generator.unitfile import HEADER, Link, Unit, command, text, wants, words
+from vmsilo_generator.unitfile import HEADER, File, Link, Unit, command, text, wants, words
 
 
 def service(*assignments: tuple[str, str], name: str = "t.service", **about: str) -> Unit:
@@ -15,7 +15,7 @@ def service(*assignments: tuple[str, str], name: str = "t.service", **about: str
 
 def test_a_unit_reads_like_one() -> None:
     unit = Unit("a.service", (("Unit", (("Description", "A"),)), ("Service", (("Type", "exec"), ("User", "u")))))
-    assert unit.file() == (
+    assert unit.file() == File(
         "a.service",
         f"{HEADER}\n[Unit]\nDescription=A\n\n[Service]\nType=exec\nUser=u\n",
     )

@@ -30,7 +30,7 @@ def write(directory: str, entries: Iterable[File | Link]) -> None:
         for entry in entries:
             name = entry.name
             if isinstance(entry, File):
-                _write_file(opened[""], name, entry.text.encode(), temporary)
+                _write_file(opened[""], entry, temporary)
             else:
                 parent, _, base = name.rpartition("/")
                 if parent not in opened:
@@ -54,8 +54,9 @@ def _open_directory(above: int, name: str) -> int:
     return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
 
 
-def _write_file(directory: int, name: str, data: bytes, temporary: str) -> None:
-    fd = _create(directory, temporary)
+def _write_file(directory: int, file: File, temporary: str) -> None:
+    data = file.text.encode()
+    fd = _create(directory, temporary, file.mode)
     try:
         try:
             # The kernel writes a regular file whole, or as much as there is room for.
@@ -64,18 +65,18 @@ def _write_file(directory: int, name: str, data: bytes, temporary: str) -> None:
                 raise OSError(28, "No space left on device")
         finally:
             os.close(fd)
-        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        os.rename(temporary, file.name, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError:
         os.unlink(temporary, dir_fd=directory)
         raise
 
 
-def _create(directory: int, name: str) -> int:
+def _create(directory: int, name: str, mode: int) -> int:
     try:
-        return os.open(name, _CREATE, 0o644, dir_fd=directory)
+        return os.open(name, _CREATE, mode, dir_fd=directory)
     except FileExistsError:  # of a process with our id that was killed
         os.unlink(name, dir_fd=directory)
-        return os.open(name, _CREATE, 0o644, dir_fd=directory)
+        return os.open(name, _CREATE, mode, dir_fd=directory)
 
 
 def _write_link(directory: int, name: str, target: str, temporary: str) -> None:

@@ -227,7 +227,8 @@ def clash(one: tuple[str, str], other: tuple[str, str], name: str) -> Problem:
 def entries_of(machine: Machine) -> Entries:
     """Raises ValueError for a value that can't be written into a unit."""
     made = [entry.file() if isinstance(entry, Unit) else entry for entry in roles.units(machine)]
-    made.append(File(names.plan_file(machine.plan.vm), plan.dumps(machine.plan)))
+    # Not for everybody: the guest's credentials are in there, and what else somebody passes to his VM.
+    made.append(File(names.plan_file(machine.plan.vm), plan.dumps(machine.plan), mode=0o600))
     return made
 
 

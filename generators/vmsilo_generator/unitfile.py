@@ -18,6 +18,7 @@ class File(NamedTuple):
 
     name: str
     text: str
+    mode: int = 0o644
 
 
 class Link(NamedTuple):

@@ -75,6 +75,17 @@ def test_no_transient_unit_by_a_name_of_ours(lab: Host) -> None:
         assert done.code != 0
 
 
+def test_others_read_no_plan(lab: Host) -> None:
+    """The guest's credentials are in there. Neither does the user; the hypervisor has a copy for itself."""
+    lab.vm_run(VM, "true")
+    for path in (f"{paths.GENERATOR_DIR}/{names.plan_file(VM)}", f"{paths.vm_dir(VM)}/{paths.RUNNING_PLAN}"):
+        assert f'"vm": "{VM}"' in lab.read(path)
+        for user in (USER, STRANGER):
+            assert lab.run("cat", path, user=user, check=False).code != 0
+    pid = lab.main_pid(names.vm_unit(VM))
+    assert lab.run("readlink", f"/proc/{pid}/fd/0").out == "/dev/null\n"
+
+
 def test_hypervisor_is_nobody(lab: Host) -> None:
     """No capability, no network, no new privileges, a user of its own."""
     lab.vm_run(VM, "true")

@@ -131,12 +131,12 @@ class Host:
     def environment(self, **more: str) -> dict[str, str]:
         return {"PATH": self.path, "STATE_DIRECTORY": str(self.state), **self.more_environment, **more}
 
-    def launch(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run vm-launch to its end."""
+    def launch(self, *arguments: object, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run vm-launch to its end, with *given* on standard input."""
         return subprocess.run(
             self.command(*arguments),
             env=self.environment(**environment),
-            stdin=subprocess.DEVNULL,
+            input=given,
             capture_output=True,
             text=True,
             timeout=60,
@@ -148,12 +148,13 @@ class Host:
     def start(self, plan: Path) -> subprocess.Popen[bytes]:
         """Run ``vm-launch start`` as a service manager does, until it has said READY=1."""
         manager = vhost.NotifySocket(self.directory / "notify")
-        process = subprocess.Popen(
-            self.command("start", plan),
-            env=self.environment(NOTIFY_SOCKET=str(self.directory / "notify")),
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
+        with plan.open("rb") as given:
+            process = subprocess.Popen(
+                self.command("start", "-"),
+                env=self.environment(NOTIFY_SOCKET=str(self.directory / "notify")),
+                stdin=given,
+                stderr=subprocess.PIPE,
+            )
         self.processes.append(process)
         with manager:
             manager.wait_for("READY=1")

@@ -352,3 +352,10 @@ def test_programs_are_searched_in_path(monkeypatch: pytest.MonkeyPatch, tmp_path
     (tmp_path / "c/crosvm").symlink_to("/bin/true")
     monkeypatch.setenv("PATH", f"{tmp_path}/a:{tmp_path}/b:{tmp_path}/c")
     assert running.find_binary(find("crosvm")) == f"{tmp_path}/c/crosvm"
+
+
+@pytest.mark.parametrize(("text", "message"), [("", "standard input: "), ("[]", "standard input: not a plan")])
+def test_bad_plan_on_standard_input(host: Host, text: str, message: str) -> None:
+    result = host.launch("start", "-", given=text)
+    assert (result.returncode, result.stderr.count("\n")) == (EX_CONFIG, 1)
+    assert message in result.stderr

@@ -69,7 +69,9 @@ def service_section(machine: Machine, need: Needs, policy: Policy) -> Assignment
         ("Type", "notify"),
         ("NotifyAccess", "exec"),
         *lending(machine, need),
-        ("ExecStart", policy.command(LAUNCH, "start", plan_path(plan.vm))),
+        # Opened by systemd: the VM's user can't.
+        ("StandardInput", "file:" + plan_path(plan.vm)),
+        ("ExecStart", policy.command(LAUNCH, "start", "-")),
         ("ExecStartPost", command(LAUNCH, "boot", running_plan)),
         ("ExecStop", command(LAUNCH, "stop", running_plan)),
         ("ExecStopPost", command(LAUNCH, "explain", plan.hypervisor)),
@@ -125,7 +127,6 @@ def hardening(machine: Machine, need: Needs) -> Assignments:
         *[("DeviceAllow", words(disk.path, "r" if disk.readonly else "rw")) for disk in block_devices(machine)],
         *sandbox.view(
             sandbox.NOTIFY_SOCKET,
-            plan_path(plan.vm),
             *readable_paths(machine, need),
             *share_sockets(machine),
             writable=(plan.run_dir, *writable_paths(machine, need), *devices(machine, need)),

@@ -28,10 +28,19 @@ class Running(NamedTuple):
         return bool(poll.poll(within * 1000))
 
 
-def read_plan(path: str) -> plans.Plan:
-    """The plan in file *path*."""
+def read_input() -> plans.Plan:
+    """The plan on standard input, where there is nothing from then on: the hypervisor inherits that."""
+    plan = read_plan("standard input", 0)
+    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return plan
+
+
+def read_plan(path: str, descriptor: int = -1) -> plans.Plan:
+    """The plan in the file *path*; open, if there is a *descriptor*."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path if descriptor < 0 else descriptor, encoding="utf-8", closefd=descriptor < 0) as file:
             return plans.loads(file.read())
     except FileNotFoundError:
         raise Failure(f"there is no plan {path}", code=EX_NOINPUT) from None

@@ -10,7 +10,7 @@ from typing import NamedTuple, NoReturn
 
 from vm_launch import bundle, console, files, overlay
 from vm_launch.hypervisor import Drive, Share, Start, Traits, find
-from vm_launch.running import CONFIG, CONTROL, find_binary, read_plan
+from vm_launch.running import CONFIG, CONTROL, find_binary, read_input, read_plan
 from vmsilo import paths, ports
 from vmsilo import plan as plans
 from vmsilo.failure import EX_CONFIG, EX_NOPERM, EX_OSERR, EX_TEMPFAIL, EX_UNAVAILABLE, Failure, complain
@@ -45,7 +45,7 @@ class Vsock(NamedTuple):
 
 def start(path: str) -> NoReturn:
     """Start the VM of the plan at *path*, paused. Returns only by raising Failure."""
-    plan = read_plan(path)
+    plan = read_input() if path == "-" else read_plan(path)
     hypervisor = find(plan.hypervisor)
     notify(f"STATUS=starting {hypervisor.name}")
     try:
