@@ -21,8 +21,8 @@ NEEDED = [
     ("alder-lake-desktop", "00:02.0", "it is the graphics card of the console"),
     ("z370-desktop", "00:17.0", ROOT),  # device mapper over RAID
     ("z370-desktop", "05:00.0", "the file system at /home is on it"),  # btrfs
-    ("truenas", "00:17.0", "the file system at /, which is ZFS, may be on it"),
-    ("truenas", "03:00.0", "the file system at /, which is ZFS, may be on it"),
+    ("truenas", "00:17.0", "the file system at /, of type zfs, may be on it"),
+    ("truenas", "03:00.0", "the file system at /, of type zfs, may be on it"),
     ("ryzen-laptop", "02:00.0", ROOT),  # an NVMe subsystem
     ("ryzen-laptop", "01:00.0", "it is the only network card that the host has left"),
     ("ryzen-laptop", "c1:00.0", "it is the graphics card of the console"),
@@ -123,6 +123,16 @@ def test_btrfs_over_several_disks(make: Make) -> None:
     found = in_use(machine.place)
     assert found["0000:06:00.0"] == found["0000:00:17.0"] == "the file system at /data here is on it"
     assert "0000:05:00.0" not in found
+
+
+def test_layer_over_what_nobody_sees(make: Make) -> None:
+    """A live system, whose initramfs left nothing in sight but the layer; a container's is no such thing."""
+    machine = make("alder-lake-desktop")
+    mounts = machine.top / "proc/1/mountinfo"
+    mounts.write_text("30 22 0:40 / / rw - overlay overlay rw,lowerdir=/lower\n")
+    assert in_use(machine.place)["0000:05:00.0"] == "the file system at /, of type overlay, may be on it"
+    mounts.write_text("30 22 0:40 / /var/lib/container/merged rw - overlay overlay rw,lowerdir=/lower\n")
+    assert in_use(machine.place) == {}
 
 
 def test_nothing_mounted_needs_nothing(make: Make) -> None:

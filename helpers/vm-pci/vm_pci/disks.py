@@ -26,10 +26,10 @@ def in_use(place: Place) -> dict[str, str]:
         for name in block_devices(place, mount):
             for address in behind(place, name):
                 found.setdefault(address, f"the file system at {mount.point} is on it")
-        if mount.kind == "zfs":
-            # Its pools don't show in sysfs, so it may be on any disk.
+        if mount.kind == "zfs" or (mount.kind == "overlay" and mount.point == "/"):
+            # ZFS' pools don't show in sysfs, nor what a live system's root is a layer over: it may be on any disk.
             for address in _storage(place):
-                found.setdefault(address, f"the file system at {mount.point}, which is ZFS, may be on it")
+                found.setdefault(address, f"the file system at {mount.point}, of type {mount.kind}, may be on it")
     for swap in swaps(place):
         for address in behind(place, _name(place, swap)):
             found.setdefault(address, f"the swap space {swap} is on it")
