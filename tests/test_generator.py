@@ -343,6 +343,24 @@ def test_check_of_files(host: Host, tmp_path: Path) -> None:
     assert host.run("--check", str(tmp_path / "missing.toml")).returncode == 1
 
 
+def test_check_says_who_serves_what(host: Host) -> None:
+    text = (TREES / "shares" / "vmsilo.d" / "work.toml").read_text()
+    host.write(host='user = "david"', work=text, other="sharedDirectories.a.path = '/a'\nsharedHome = false\n")
+    other = f"{host.config}/other.toml: sharedDirectories.a: served by david: that suffices\n"
+    done = host.run("--check", "-v")
+    assert done.returncode == 0
+    assert done.stdout.startswith(other)
+    lines = done.stdout.removeprefix(other).splitlines()
+    served = [line.removeprefix(f"{host.config}/work.toml: sharedDirectories.") for line in lines]
+    for line in (
+        "mapped: served by root: uidMap: only root may map ids; virtiofsd itself has no others then",
+        "root: served by root: foreignOwners: it makes files of others, and gives files away",
+        "tag: served by david: that suffices",
+    ):
+        assert line in served
+    assert host.run("--check", "--verbose", f"{host.config}/other.toml").stdout == other
+
+
 def test_dry_run(host: Host) -> None:
     host.write(host='user = "david"', work="", bad="cpus = 0")
     done = host.run("--dry-run")
@@ -383,6 +401,7 @@ def test_other_directories(host: Host, tmp_path: Path) -> None:
         ["--root"],
         ["--root", "/nonexistent", "--check"],
         ["-v", "a"],
+        ["--list", "-v"],
     ],
 )
 def test_wrong_usage(host: Host, arguments: list[str]) -> None:

@@ -83,7 +83,13 @@ def share_socket(vm: str, tag: str) -> str:
     return share_dir(vm, tag) + "/device.socket"
 
 
-SHARE_INSIDE = "/share"  # where a virtiofsd has its directory, in the room that its unit makes for it
+def share_inside(path: str) -> str:
+    """Where a virtiofsd has the directory *path*, in the room that its unit makes for it.
+
+    Out of the way of the programs, and such that a message of there being no such directory names it.
+    """
+    return "/share" + path
+
 
 VIRTIOFSD = "virtiofsd"
 # It is no command, so each distribution has it in a place of its own. NixOS has what is set-user-id in a third.

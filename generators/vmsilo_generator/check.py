@@ -238,11 +238,8 @@ def _judge(values: Values, reader: Reader) -> None:
         _judge_kernel_params(values, reader)
     if values.keys() & _NETWORK:
         _judge_network(values, reader)
-    for tag, share in values.get("sharedDirectories", {}).items():
-        if share is not UNSET:
-            _judge_share(share, ("sharedDirectories", tag), reader)
-            if values.get("sharedHome", DEFAULTS["sharedHome"]):
-                _judge_beside_home(share, tag, reader)
+    if values.get("sharedDirectories"):
+        _judge_shares(values, reader)
     if values.get("usbDevices"):
         _judge_usb(values["usbDevices"], reader)
     if values.get("pciDevices"):
@@ -303,13 +300,51 @@ def _judge_network(values: Values, reader: Reader) -> None:
             reader.fault(("network", "interfaces", name, "tap", "bridge"), message, of_key=True)
 
 
+def _judge_shares(values: Values, reader: Reader) -> None:
+    mounted: dict[str, str] = {}
+    for tag, share in values["sharedDirectories"].items():
+        if share is UNSET:
+            continue
+        key = ("sharedDirectories", tag)
+        _judge_share(share, key, reader)
+        if values.get("sharedHome", DEFAULTS["sharedHome"]):
+            _judge_beside_home(share, tag, reader)
+        if "mountPath" not in share:
+            continue
+        other = mounted.setdefault(share["mountPath"].rstrip("/"), tag)
+        if other != tag:
+            reader.fault((*key, "mountPath"), f"sharedDirectories.{other} is mounted there: expected another path")
+
+
 def _judge_share(share: Values, key: Key, reader: Reader) -> None:
-    if not share.get("posixAcl", True):
-        return
-    for name in ("translateUid", "translateGid"):
-        if name in share:
-            why = "posixAcl" if "posixAcl" in share else "posixAcl, which is true by default"
-            reader.fault((*key, name), f"not together with {why}: set posixAcl = false", of_key=True)
+    """The rules are those of virtiofsd, where it refuses or passes over."""
+
+    def said(name: str) -> str:
+        default = DEFAULTS[f"sharedDirectories.<name>.{name}"]
+        value = share.get(name, default)
+        text = {True: "true", False: "false"}.get(value, f'"{value}"')
+        return f"{name} = {text}" + ("" if name in share else ", the default")
+
+    if share.get("posixAcl", True):
+        for name in ("translateUid", "translateGid"):
+            if name in share:
+                reader.fault((*key, name), f"not together with {said('posixAcl')}: set posixAcl = false", of_key=True)
+        if not share.get("xattr", True):
+            message = f"not together with {said('posixAcl')}, which needs them: set posixAcl = false"
+            reader.fault((*key, "xattr"), message)
+    if share.get("allowMmap") and share.get("cache", "auto") not in ("never", "metadata"):
+        message = f'has no effect with {said("cache")}: remove it, or set cache to "never" or "metadata"'
+        reader.fault((*key, "allowMmap"), message, of_key=True)
+    if share.get("writeback") and share.get("readonly"):
+        reader.fault((*key, "writeback"), "has no effect with readonly = true: remove it", of_key=True)
+    for name in ("uidMap", "gidMap"):
+        if name not in share:
+            continue
+        if share.get("foreignOwners"):
+            reader.fault((*key, name), "not together with foreignOwners = true: remove one of the two", of_key=True)
+        if share.get("inodeFileHandles") == "mandatory":
+            message = 'not together with inodeFileHandles = "mandatory": who has mapped ids may not open by handle'
+            reader.fault((*key, name), message, of_key=True)
 
 
 def _judge_beside_home(share: Values, tag: str, reader: Reader) -> None:

@@ -17,6 +17,8 @@ class Server(NamedTuple):
     user: str
     reason: str  # for that user
     arguments: tuple[str, ...]
+    uid_map: str  # by which root makes it a user namespace; "" = it has none
+    gid_map: str
     seccomp_log: bool  # log instead of block
     sandbox: bool
 

@@ -271,9 +271,10 @@ OPTIONS: tuple[Option, ...] = (
     Option(_VM, "sharedDirectories.<name>.killprivV2", Kind.BOOL, True,
            "Let the guest drop set-user-id bits on writes (FUSE_HANDLE_KILLPRIV_V2)."),
     Option(_VM, "sharedDirectories.<name>.uidMap", Kind.TEXT, UNSET,
-           "Map user ids by a user namespace: \":<guest>:<host>:<count>:\".", syntax=syntax.id_map, status=_PENDING),
+           "Map user ids by a user namespace: \":<guest>:<host>:<count>:\". Ids outside of the map are seen as 65534,"
+           " and no file can be made theirs.", syntax=syntax.id_map),
     Option(_VM, "sharedDirectories.<name>.gidMap", Kind.TEXT, UNSET,
-           "The same for group ids.", syntax=syntax.id_map, status=_PENDING),
+           "The same for group ids.", syntax=syntax.id_map),
     Option(_VM, "sharedDirectories.<name>.translateUid", Kind.TEXT, UNSET,
            "Translate user ids in virtiofsd: \"<type>:<source>:<target>:<count>\"; not together with posixAcl.",
            syntax=syntax.translation),

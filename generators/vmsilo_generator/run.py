@@ -17,7 +17,7 @@ from vmsilo_generator.unitfile import File, Link, Unit
 
 USAGE = f"""\
 usage: {PROGRAM} [--root DIR] NORMAL-DIR [EARLY-DIR LATE-DIR]
-       {PROGRAM} [--root DIR] --check [FILE...]
+       {PROGRAM} [--root DIR] --check [-v | --verbose] [FILE...]
        {PROGRAM} [--root DIR] --dry-run | --list
        {PROGRAM} --help | --version
 """
@@ -38,6 +38,7 @@ class Call(NamedTuple):
     mode: str  # write, or the name of an option
     root: str
     operands: tuple[str, ...]
+    verbose: bool
 
 
 class Made(NamedTuple):
@@ -81,6 +82,7 @@ def perform(arguments: Sequence[str]) -> int:
     status = 0
     if call.mode == "--check":
         report = of_files(report, call.operands)
+        status = say(explained(made.machines, call.operands)) if call.verbose else 0
     else:
         status = say(dry_run(made.entries) if call.mode == "--dry-run" else listing(made.machines))
     tell(report, Log(by_systemd=False))
@@ -104,6 +106,7 @@ def say(text: str) -> int:
 def parse(arguments: Sequence[str]) -> Call:
     """Raises Usage."""
     mode = root = ""
+    verbose = False
     operands: list[str] = []
     rest = list(arguments)
     while rest:
@@ -121,17 +124,21 @@ def parse(arguments: Sequence[str]) -> Call:
             if mode and mode != argument:
                 raise Usage(f"{mode} and {argument} exclude each other")
             mode = argument
+        elif argument in ("-v", "--verbose"):
+            verbose = True
         elif argument.startswith("-"):
             raise Usage(f"there is no option {argument}")
         else:
             operands.append(argument)
     if root and not os.path.isdir(root):
         raise Usage(f"--root: there is no directory {root}")
+    if verbose and mode != "--check":
+        raise Usage("--verbose goes with --check")
     if not mode and len(operands) not in (1, 3):
         raise Usage("expected one directory to write to, or three")
     if mode not in ("", "--check") and operands:
         raise Usage(f"{mode} takes no arguments")
-    return Call(mode or "write", root, tuple(operands))
+    return Call(mode or "write", root, tuple(operands), verbose)
 
 
 def given(path: str) -> ConfigFile:
@@ -265,6 +272,16 @@ def write(made: Made, directory: str) -> int:
         log.error(str(error))
         return 1
     return 0
+
+
+def explained(machines: Sequence[Machine], files: Sequence[str]) -> str:
+    """Of each shared directory, who serves it and why."""
+    return "".join(
+        f"{machine.file}: sharedDirectories.{server.tag}: served by {server.user}: {server.reason}\n"
+        for machine in machines
+        for server in machine.servers
+        if not files or machine.file in files
+    )
 
 
 def dry_run(entries: Entries) -> str:

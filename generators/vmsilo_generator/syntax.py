@@ -192,9 +192,14 @@ def id_map(value: str) -> str:
     """virtiofsd's --uid-map: the first character separates; ours is the documented colon."""
     parts = value.split(":")
     if len(parts) == 5 and not parts[0] and not parts[4] and all(map(_is_id, parts[1:4])) and int(parts[3]) > 0:
-        return ""
+        inside, outside, count = map(int, parts[1:4])
+        if outside == 0:
+            return "a map without the host's root: where the guest is to act as that, set foreignOwners = true"
+        return "" if max(inside, outside) + count < _ID_END else "a map of ids below 4294967295"
     return 'a map like ":1000:1000:1:", that is ":<id in the guest>:<id on the host>:<count>:"'
 
+
+_ID_END = 0xFFFF_FFFF  # the last number is no id
 
 _TRANSLATIONS = ("guest", "host", "squash-guest", "squash-host", "forbid-guest", "map")
 
@@ -211,7 +216,7 @@ def translation(value: str) -> str:
 
 
 def _is_id(value: str) -> bool:
-    return value.isascii() and value.isdigit() and len(value) <= 10 and int(value) < 0xFFFF_FFFF
+    return value.isascii() and value.isdigit() and len(value) <= 10 and int(value) < _ID_END
 
 
 def is_ipv4(value: str) -> bool:

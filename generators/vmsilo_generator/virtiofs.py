@@ -25,17 +25,18 @@ def for_guest_user(share: Share, host: Host) -> Share:
 
 def server(share: Share, host: Host, *, seccomp_log: bool, sandbox: bool, tagged: bool) -> Server:
     """The virtiofsd of *share*. *tagged*: the hypervisor asks it for the tag."""
+    mapped = bool(share.uid_map or share.gid_map)
     needs = root_needs(share, host)
     arguments = [
         "--fd=3",
-        f"--shared-dir={paths.SHARE_INSIDE if sandbox else share.path}",
+        f"--shared-dir={paths.share_inside(share.path) if sandbox else share.path}",
         # systemd has made a room for it, as it makes one for all: its own way would take rights to make one, from
         # a user that has none.
         "--sandbox=none",
         f"--seccomp={'log' if seccomp_log else 'kill'}",
         *options(share),
     ]
-    if needs:
+    if needs and not mapped:
         # Nor has its unit these: a device or a privileged program in a shared directory would be one of the host's.
         arguments.append("--modcaps=-mknod:-setfcap")
     if tagged:
@@ -47,6 +48,8 @@ def server(share: Share, host: Host, *, seccomp_log: bool, sandbox: bool, tagged
         user=ROOT if needs else host.user,
         reason=needs or "that suffices",
         arguments=tuple(arguments),
+        uid_map=(share.uid_map or itself(host.uid)) if mapped else "",
+        gid_map=(share.gid_map or itself(host.gid)) if mapped else "",
         seccomp_log=seccomp_log,
         sandbox=sandbox,
     )
@@ -54,6 +57,9 @@ def server(share: Share, host: Host, *, seccomp_log: bool, sandbox: bool, tagged
 
 def root_needs(share: Share, host: Host) -> str:
     """What of *share* only root can do; "" if nothing."""
+    if share.uid_map or share.gid_map:
+        key = "uidMap" if share.uid_map else "gidMap"
+        return f"{key}: only root may map ids; virtiofsd itself has no others then"
     if share.foreign_owners:
         return "foreignOwners: it makes files of others, and gives files away"
     if share.inode_file_handles == "mandatory":
@@ -65,6 +71,11 @@ def root_needs(share: Share, host: Host) -> str:
         if text and not stays(text, own):
             return f"{key}: it makes files of ids other than {own}"
     return ""
+
+
+def itself(own: int) -> str:
+    """The map in which one id stands for itself, and all others for nobody."""
+    return f":{own}:{own}:1:"
 
 
 def stays(translation: str, own: int) -> bool:

@@ -37,8 +37,8 @@ class Measured(NamedTuple):
     most: float  # exposure it may have
 
 
-def of_tree(case: str, unit: str, of: str, most: float, vm: str = "work", tag: str = "") -> Measured:
-    file = unit.replace("name", vm, 1).replace("-tag.", f"-{tag}.")
+def of_tree(case: str, unit: str, of: str, most: float, tag: str = "tag") -> Measured:
+    file = unit.replace("name", "work", 1).replace("-tag.", f"-{tag}.")
     return Measured(unit, of, TREES / case / "units.expected" / file, most)
 
 
@@ -47,8 +47,9 @@ MEASURED = (
     of_tree("cloud-hypervisor", "vmsilo-name-vm.service", "cloud-hypervisor", BACKEND_MAX),
     of_tree("crosvm", "vmsilo-name-vm.service", "crosvm", BACKEND_MAX),
     of_tree("qemu", "vmsilo-name-vsock.service", "QEMU", BACKEND_MAX),
-    of_tree("shares", "vmsilo-name-virtiofs-tag.service", "", BACKEND_MAX, tag="data"),
-    of_tree("shares", "vmsilo-name-virtiofs-tag.service", "as root", ROOT_MAX, "crosvm", "others"),
+    of_tree("shares", "vmsilo-name-virtiofs-tag.service", "", BACKEND_MAX),
+    of_tree("shares", "vmsilo-name-virtiofs-tag.service", "as root", ROOT_MAX, tag="root"),
+    of_tree("shares", "vmsilo-name-virtiofs-tag.service", "with mapped ids", ROOT_MAX, tag="mapped"),
     of_tree("qemu", "vmsilo-name@.service", "QEMU, crosvm", HELPER_MAX),
     of_tree("cloud-hypervisor", "vmsilo-name@.service", "cloud-hypervisor", HELPER_MAX),
     of_tree("qemu", "vmsilo-name-console@.service", "", HELPER_MAX),

@@ -35,6 +35,11 @@ ROOT_CAPABILITIES = (
     "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_SETGID CAP_SETPCAP CAP_SETUID"
 )
 
+# To write the maps of a user namespace. Who is in there has none outside.
+MAP_CAPABILITIES = "CAP_SETGID CAP_SETUID"
+
+LAUNCH = paths.LIBEXEC + "/vm-launch"
+
 
 def units(machine: Machine) -> Iterator[Unit | Link]:
     for server in machine.servers:
@@ -45,8 +50,12 @@ def units(machine: Machine) -> Iterator[Unit | Link]:
 
 
 def policy_of(server: Server) -> Policy:
-    for_root = ["virtiofsd-root"] if server.user == ROOT else []
-    return Policy(("base", "unix", "threads", "virtiofsd", *for_root), log=server.seccomp_log)
+    more = []
+    if server.uid_map:
+        more = ["virtiofsd-mapped"]
+    elif server.user == ROOT:
+        more = ["virtiofsd-root"]
+    return Policy(("base", "unix", "threads", "virtiofsd", *more), log=server.seccomp_log)
 
 
 def description(machine: Machine, server: Server) -> str:
@@ -67,6 +76,8 @@ def socket(machine: Machine, server: Server) -> Unit:
                 ("Wants", command_socket),
                 ("After", command_socket),
                 ("StopWhenUnneeded", "yes"),
+                # As for the VM: no start is one too many.
+                ("StartLimitIntervalSec", "0"),
             ),
             (
                 "Socket",
@@ -104,9 +115,11 @@ def service(machine: Machine, server: Server, policy: Policy) -> Unit:
             (
                 "Service",
                 (
-                    ("Type", "exec"),
+                    # The hypervisor's unit need not wait for what it finds out itself.
+                    ("Type", "simple"),
                     ("ExecSearchPath", ":".join(paths.VIRTIOFSD_DIRECTORIES)),
-                    ("ExecStart", policy.command(paths.VIRTIOFSD, *server.arguments)),
+                    ("ExecStart", start(server, policy)),
+                    ("SyslogIdentifier", paths.VIRTIOFSD),
                     ("TimeoutStopSec", STOP_SECONDS),
                     ("Slice", names.slice_unit(vm)),
                     # Named, even root would be left without CAP_SETUID.
@@ -127,6 +140,13 @@ def service(machine: Machine, server: Server, policy: Policy) -> Unit:
     )
 
 
+def start(server: Server, policy: Policy) -> str:
+    if not server.uid_map:
+        return policy.command(paths.VIRTIOFSD, *server.arguments)
+    # Its own option for that wants to be started by a user, and a set-user-id program that makes the map for him.
+    return policy.command(LAUNCH, "map", server.uid_map, server.gid_map, paths.VIRTIOFSD, *server.arguments)
+
+
 def made_by(machine: Machine, server: Server) -> Assignments:
     """What makes the directory, if that is a home."""
     if machine.home is None or server.tag != names.HOME_TAG:
@@ -136,12 +156,15 @@ def made_by(machine: Machine, server: Server) -> Assignments:
 
 
 def capabilities(server: Server) -> Assignments:
+    if server.uid_map:
+        return (("CapabilityBoundingSet", MAP_CAPABILITIES),)
     # No PrivateUsers= in either case: the guest would see files of all other users as nobody's, and could name none
     # of them in an access control list.
     return (("CapabilityBoundingSet", ROOT_CAPABILITIES if server.user == ROOT else ""),)
 
 
 def hardening(server: Server) -> Assignments:
+    bound = f"{words(server.path)}:{words(paths.share_inside(server.path))}"
     return (
         *sandbox.NO_NETWORK,
         *sandbox.KERNEL,
@@ -153,5 +176,5 @@ def hardening(server: Server) -> Assignments:
         # Terminals of users, which root may open, and shared memory: PrivateDevices= leaves both there.
         ("InaccessiblePaths", "/dev/pts /dev/shm"),
         ("BindReadOnlyPaths", words(*["-" + path for path in PROGRAMS])),
-        ("BindReadOnlyPaths" if server.readonly else "BindPaths", f"{words(server.path)}:{paths.SHARE_INSIDE}"),
+        ("BindReadOnlyPaths" if server.readonly else "BindPaths", bound),
     )

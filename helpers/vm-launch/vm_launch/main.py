@@ -12,6 +12,8 @@ usage: vm-launch lend PLAN          as root, open the disks for the next verb
        vm-launch stop PLAN          press the power button and wait
        vm-launch reclaim PLAN       as root, take back what lend gave
        vm-launch explain HYPERVISOR say why the hypervisor ended, from the environment of ExecStopPost=
+       vm-launch map UIDS GIDS PROGRAM [ARGUMENT...]
+                                    become PROGRAM where ids stand for others
        vm-launch trim               bound the consoles' logs of all VMs
        vm-launch refuse MESSAGE...  say why the VM can't start
 """
@@ -64,6 +66,10 @@ def run(verb: str, operands: list[str]) -> int:
             from vm_launch.stop import explain
 
             return explain(hypervisor)
+        case "map", [uids, gids, _, *_]:
+            from vm_launch.idmap import become
+
+            become(uids, gids, operands[2:])
         case "trim", []:
             from vm_launch.trim import trim
 
