@@ -184,6 +184,21 @@ def test_nowhere_to_meet(lab: Host, scene: Scene) -> None:
     assert [(seeker, row.what) for seeker, rows in found.items() for row in rows if row.succeeded] == []
 
 
+def test_lies_to_the_service_manager(lab: Host, scene: Scene) -> None:
+    """A hypervisor may say how it is. It can't name another process, leave files, or write to terminals."""
+    hunter = UNITS[0]
+    with hunt.taken_over(lab, [hunter], "notify", "notify"):
+        lab.systemctl("start", hunter.unit)
+        told = lab.show(hunter.unit, "MainPID", "NFileDescriptorStore", "StatusText")
+        assert "attacker" in lab.read(f"/proc/{told['MainPID']}/cmdline")
+        assert told["NFileDescriptorStore"] == "0"
+        shown = lab.run("vm-list", user=USER).raw + lab.run("vm-list", "--json", user=USER).raw
+    print(told, shown)
+    assert "forged" in told["StatusText"]
+    assert b"\x1b" not in shown
+    assert lab.state(hunter.unit) == "inactive"
+
+
 # To what of these a guest's vsock connects; nobody answers for a guest that isn't there.
 _CONNECT = """
 import errno, json, select, socket, sys, time

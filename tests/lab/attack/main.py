@@ -1,7 +1,8 @@
 """The command line: attack.main SCENE VERB.
 
 ``attack`` makes all attempts and prints how each ended, as JSON on standard output. ``leave`` leaves its marks,
-prints where, and stays until it is ended; ``seek`` looks for them.
+prints where, and stays until it is ended; ``seek`` looks for them. ``notify`` tells the service manager lies, and
+stays as well.
 """
 
 import os
@@ -19,6 +20,9 @@ def main(arguments: list[str]) -> int:
         scene = trial.scene(file.read())
     if verb == "leave":
         say([trial.Row("meeting", place, succeeded=True, detail="") for place in meeting.leave(scene)])
+        signal.pause()
+    if verb == "notify":
+        meeting.notify()
         signal.pause()
     if verb == "seek":
         say([trial.perform(attempt) for attempt in meeting.seek(scene)])

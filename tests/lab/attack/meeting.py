@@ -145,3 +145,12 @@ def connect_vsock() -> None:
     connection = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
     connection.settimeout(0.5)
     connection.connect((1, _PORT))
+
+
+def notify() -> None:
+    """What the service manager takes from a hypervisor, if it takes it (sd_notify(3))."""
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.connect("/run/systemd/notify")
+    null = os.open(os.devnull, os.O_RDONLY)
+    for lie in (b"MAINPID=1", b"FDSTORE=1\nFDNAME=stolen", b"STATUS=\x1b]0;forged\x07\x1b[2J", b"READY=1"):
+        socket.send_fds(manager, [lie], [null] if lie.startswith(b"FDSTORE") else [])
