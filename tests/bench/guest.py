@@ -1,13 +1,14 @@
 """What needs guests: boots the lab, lets inside.py measure there, and prints its tables."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lab import boot, config, images
 from lab.host import CONFIG, Host
+from lab.tree import USER
 
 from bench.clock import Result
 from bench.table import ms, ratio, render
@@ -20,18 +21,19 @@ PEER_PACKAGES = "openssh-server,socat"
 
 
 @contextmanager
-def host(*, full: bool) -> Iterator[Host]:
-    """A lab with the VM ``demo``: the full Debian guest with the peers in it, or the smallest."""
+def host(*, full: bool, vms: Mapping[str, str] | None = None) -> Iterator[Host]:
+    """A lab with the VM ``demo``: the full Debian guest with the peers in it, or the smallest; or with other VMs."""
     name = "bench" if full else "minimal"
     image = images.build(name, "--packages", PEER_PACKAGES) if full else images.minimal()
     memory = 1024 if full else 256
     files = {
         f"{CONFIG}/host.toml": config.HOST,
-        f"{CONFIG}/demo.toml": config.vm(name, memory=memory),
     }
+    for vm, text in (vms or {"demo": config.vm(name, memory=memory)}).items():
+        files[f"{CONFIG}/{vm}.toml"] = text
     lab = boot.boot({name: image}, files)
     try:
-        for script in ("__init__.py", "clock.py", "inside.py", "proxy.py"):
+        for script in ("__init__.py", "clock.py", "files.py", "inside.py", "proxy.py", "shares.py"):
             lab.write(f"{PLACE}/{script}", (HERE / script).read_bytes())
         yield lab
     finally:
@@ -100,3 +102,66 @@ def memory() -> str:
     rows = [[kind, str(size), command] for kind, command, size in found]
     rows.append(["ours in all", str(ours), ""])
     return render("One idle VM: PSS of its processes and of ours, in KiB", ["", "KiB", "command"], rows)
+
+
+# Shared directories.
+
+SHARED = "/srv/bench"
+
+
+def shared(count: int) -> list[str]:
+    """So many of them, as tables of a VM's file."""
+    return [f'[sharedDirectories.s{number}]\npath = "{SHARED}/{number}"' for number in range(count)]
+
+
+def shares(size: int, rounds: int, starts: int) -> str:
+    numbers = (0, 1, 8)
+    vms = {f"shares-{number}": config.vm("minimal", *shared(number), memory=512) for number in numbers}
+    with host(full=False, vms=vms) as lab:
+        lab.run("install", "-d", f"--owner={USER}", *(f"{SHARED}/{number}" for number in range(max(numbers))))
+        names = {str(number): f"shares-{number}" for number in numbers}
+        started = {
+            number: [Result(number, tuple(samples)) for _, samples in found]
+            for number, found in ask(lab, "startup", vms=names, rounds=starts).items()
+        }
+        counts = {"size": size, "operations": 2000, "files": 10_000}
+        place = {"vm": "shares-1", "tag": "s0", "path": f"{SHARED}/0", "owner": 1000}
+        times = ask(lab, "files", rounds=rounds, **counts, **place)
+    return files_table(times, counts, rounds) + "\n" + starts_table(started, starts)
+
+
+def files_table(times: Any, counts: dict[str, int], rounds: int) -> str:
+    amounts = {
+        "sequential write": (counts["size"], "MiB/s"),
+        "sequential read": (counts["size"], "MiB/s"),
+        "random read": (counts["operations"], "4 KiB blocks/s"),
+        "random write": (counts["operations"], "4 KiB blocks/s"),
+        "create": (counts["files"], "files/s"),
+        "stat": (counts["files"], "files/s"),
+        "remove": (counts["files"], "files/s"),
+    }
+    rows = []
+    for step, (amount, unit) in amounts.items():
+        speed = {where: amount / times[where][step] for where in ("host", "virtio disk", "virtiofs")}
+        rows.append([f"{step}, {unit}", *(f"{value:.0f}" for value in speed.values())])
+        rows[-1].append(ratio(speed["virtiofs"], speed["virtio disk"]))
+    title = (
+        f"A shared directory beside the guest's own disk and the host: medians of {rounds} runs in turns, "
+        f"{counts['size']} MiB, {counts['files']} files; the host's page cache is warm, the guest's cold"
+    )
+    return render(title, ["", "host", "virtio disk", "virtiofs", "of disk"], rows)
+
+
+def starts_table(started: dict[str, list[Result]], starts: int) -> str:
+    rows = []
+    base = [result.median for result in started["0"]]
+    for number, (early, late) in started.items():
+        each = (early.median - base[0]) / int(number) if int(number) else 0.0
+        whole = (late.median - base[1]) / int(number) if int(number) else 0.0
+        rows.append(
+            [number, ms(early.median), ms(late.low), ms(late.median), ms(late.high), f"{each:.1f}", f"{whole:.1f}"]
+        )
+    title = f"Start of a VM with shares, the smallest guest: ms, {starts} starts in turns"
+    return render(
+        title, ["shares", "to hypervisor", "ready, least", "median", "9 of 10", "each", "each, ready"], rows
+    )

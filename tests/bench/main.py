@@ -54,12 +54,17 @@ def bench_memory(options: argparse.Namespace) -> str:
     return guest.memory()
 
 
+def bench_shares(options: argparse.Namespace) -> str:
+    return guest.shares(options.file_size, options.long_rounds, options.starts)
+
+
 BENCHES = {
     "generator": bench_generator,
     "run": bench_run,
     "throughput": bench_throughput,
     "coldstart": bench_coldstart,
     "memory": bench_memory,
+    "shares": bench_shares,
 }
 
 
@@ -67,8 +72,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bench", nargs="*", choices=[*BENCHES, []], help="default: all")
     parser.add_argument("--rounds", type=int, default=21, metavar="N", help="runs of each contender (21)")
-    parser.add_argument("--long-rounds", type=int, default=3, metavar="N", help="the same for throughput (3)")
+    parser.add_argument(
+        "--long-rounds", type=int, default=3, metavar="N", help="the same for throughput and shares (3)"
+    )
     parser.add_argument("--size", type=int, default=1024, metavar="MIB", help="what throughput moves (1024)")
+    parser.add_argument("--file-size", type=int, default=128, metavar="MIB", help="the large file of shares (128)")
+    parser.add_argument("--starts", type=int, default=7, metavar="N", help="starts of each VM for shares (7)")
     options = parser.parse_args()
     for name in options.bench or BENCHES:
         print(BENCHES[name](options), flush=True)
