@@ -151,3 +151,14 @@ def test_what_may_run(lab: Host) -> None:
     ]
     assert [line.split("'")[1] for line in said if line.startswith("touch")] == ["/var/tmp/x", "/var/tmp/x", "/etc/x"]
     assert lab.exists(f"{paths.SHARED}/y")
+
+
+def test_a_vm_without_its_home_does_not_start(lab: Host) -> None:
+    """And says where it stands why."""
+    before = lab.now()
+    done = lab.run("vm-start", OWN, user=USER, check=False)
+    assert done.code != 0
+    assert "the shared directory home is not served" in done.err
+    assert names.home_unit(OWN) in done.err
+    assert "there is no directory /srv/homes (make it)" in lab.journal("-u", names.home_unit(OWN), since=before)
+    lab.systemctl("reset-failed")

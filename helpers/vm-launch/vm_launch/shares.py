@@ -37,7 +37,7 @@ def open_all(plan: Plan, *, connect: bool) -> tuple[Share, ...]:
     connections = [connected(share) for share in plan.shares]
     deadline = time.monotonic() + ANSWER_SECONDS
     for share, connection in zip(plan.shares, connections, strict=True):
-        ask(connection, share.tag, names.share_service_unit(plan.vm, share.tag), deadline)
+        ask(connection, plan.vm, share.tag, deadline)
     return tuple(
         Share(share.tag, share.socket, inheritable(connection))
         for share, connection in zip(plan.shares, connections, strict=True)
@@ -83,8 +83,9 @@ def unreachable(share: PlannedShare, error: OSError) -> Failure:
     )
 
 
-def ask(connection: socket.socket, tag: str, unit: str, deadline: float) -> None:
+def ask(connection: socket.socket, vm: str, tag: str, deadline: float) -> None:
     """Ask for the device's features. Raises Failure if there is no proper answer before *deadline*."""
+    unit = names.share_service_unit(vm, tag)
     try:
         connection.sendall(_HEADER.pack(_GET_FEATURES, _VERSION, 0))
         answer = b""
@@ -99,7 +100,8 @@ def ask(connection: socket.socket, tag: str, unit: str, deadline: float) -> None
     except OSError:
         raise Failure(
             f"the shared directory {tag} is not served: its virtiofsd has ended",
-            f"see journalctl -u {unit}",
+            # Of a home, it may be that it could not be made.
+            f"see journalctl -u {unit}" + (f" -u {names.home_unit(vm)}" if tag == names.HOME_TAG else ""),
             EX_UNAVAILABLE,
         ) from None
     if _HEADER.unpack_from(answer) != (_GET_FEATURES, _VERSION | _REPLY, _FEATURES.size):
