@@ -15,9 +15,15 @@ from vmsilo import names, paths, ports
 PREY = "prey"
 MINE = "/srv/hunter/mine"
 ALL = "/srv/hunter/all"
+MAPPED = "/srv/hunter/mapped"
 
 HUNTERS = {
-    "hunter-qemu": config.vm("minimal", config.share("mine", MINE), config.share("all", ALL, foreignOwners=True)),
+    "hunter-qemu": config.vm(
+        "minimal",
+        config.share("mine", MINE),
+        config.share("all", ALL, foreignOwners=True),
+        config.share("mapped", MAPPED, uidMap=":0:100000:65536:", gidMap=":0:100000:65536:"),
+    ),
     "hunter-cloud": config.vm(hypervisor="cloud-hypervisor"),
     "hunter-crosvm": config.vm(hypervisor="crosvm"),
     "hunter-open": config.vm("minimal", "[qemu]\ndisableSandbox = true"),
@@ -31,6 +37,7 @@ UNITS = (
     Hunter("connector", names.command_service_unit("hunter-qemu")),
     Hunter("console", names.console_service_unit("hunter-qemu")),
     Hunter("share", names.share_service_unit("hunter-qemu", "mine")),
+    Hunter("mapped share", names.share_service_unit("hunter-qemu", "mapped")),
     Hunter("root's share", names.share_service_unit("hunter-qemu", "all")),
 )
 OPEN = Hunter("open", names.vm_unit("hunter-open"))
@@ -39,6 +46,14 @@ _VSOCK = "the hypervisor's device and the guest's message that it is ready may b
 _JAILS = "crosvm puts its devices into namespaces of their own; what they are good for, the other rows show"
 
 _ANY_OWNER = ("become root", "become the other VM's user", "join root's group", "give a file away")
+_BEFORE_THE_MAP = (
+    "make a user namespace",
+    "start a process in a new user namespace",
+    "become root",
+    "become the other VM's user",
+    "join root's group",
+    "run a set-user-ID program",
+)
 _PROC = dict.fromkeys(("read /proc/keys", "read /proc/cmdline"), "it reads in /proc how many files it may hold")
 
 # What succeeds all the same, and why that is no way out.
@@ -61,6 +76,10 @@ EXPECTED: dict[str, dict[str, str]] = {
     "connector": {"make a socket: vsock": _VSOCK},
     "console": {},
     "share": _PROC,
+    "mapped share": {
+        **_PROC,
+        **dict.fromkeys(_BEFORE_THE_MAP, "this is vm-launch still, which makes the map; virtiofsd is behind it"),
+    },
     "root's share": {
         **_PROC,
         **dict.fromkeys(_ANY_OWNER, "it makes files of any owner"),
@@ -115,7 +134,7 @@ FOUND_OUTSIDE = frozenset(
 
 @pytest.fixture(scope="module")
 def scene(lab: Host) -> Iterator[Scene]:
-    lab.run("install", "-d", f"--owner={USER}", "/srv/hunter", MINE, ALL)
+    lab.run("install", "-d", f"--owner={USER}", "/srv/hunter", MINE, ALL, MAPPED)
     with lab.configured({PREY: config.vm(), **HUNTERS}):
         lab.vm_run(PREY, "true")
         with hunt.scenery(lab, PREY) as found:
