@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from vmsilo import names
-from vmsilo_generator.model import PROBLEMS_MAX, Broken, Config, Host, Problem, Vm
+from vmsilo_generator.model import PROBLEMS_MAX, Broken, Config, Host, Problem, Share, Vm
 from vmsilo_generator.source import ConfigFile
 
 Key = tuple[str | int, ...]
@@ -40,6 +40,7 @@ def rules(host: Host | None, vms: Sequence[Found]) -> list[Problem]:
     problems += _claimed_twice(vms)
     if host is not None:
         problems += _not_isolated(host, vms)
+    problems += _within_reach(vms)
     return problems
 
 
@@ -147,6 +148,46 @@ def _not_isolated(host: Host, vms: Sequence[Found]) -> Iterable[Problem]:
             if address not in host.isolated:
                 message = f'the host keeps this device: add "{address}" to isolatedPciDevices in {host.file}'
                 yield Problem(vm.file, key, message)
+
+
+def _within_reach(vms: Sequence[Found]) -> Iterable[Problem]:
+    """Directories in which a guest may write, and in which something lies that a VM is given by its path.
+
+    The guest could put a link to anywhere in its place, and at the next start what it leads to would be given. The
+    share is what is wrong, whoever uses the path: a mistake in one file is no reason to break another's VM.
+    """
+    writable: dict[str, list[tuple[Found, Share]]] = {}
+    for vm in vms:
+        for share in vm.vm.shares if vm.vm is not None else ():
+            if not share.readonly:
+                writable.setdefault(share.path.rstrip("/"), []).append((vm, share))
+    used = [(path, vm) for vm in vms if vm.vm is not None for path in _paths(vm.vm)] if writable else []
+    for path, user in used:
+        above = path.rstrip("/")
+        while above:
+            above = above.rpartition("/")[0]
+            for vm, share in writable.pop(above, ()):
+                whose = "this VM" if vm is user else f'VM "{user.name}" ({user.file})'
+                message = (
+                    f"the guest may write here, and could put a link to anywhere in the place of {path}, which "
+                    f"{whose} uses: choose a directory that holds nothing of the kind, or make it read-only"
+                )
+                yield Problem(vm.file, _key(vm, share), message)
+
+
+def _key(vm: Found, share: Share) -> Key:
+    is_home = vm.vm is not None and vm.vm.home is not None and share.tag == names.HOME_TAG
+    return ("sharedHome",) if is_home else ("sharedDirectories", share.tag, "path")
+
+
+def _paths(vm: Vm) -> Iterable[str]:
+    """What of the host the VM is given by its path."""
+    yield from (share.path for share in vm.shares)
+    yield from (disk.path for disk in vm.disks)
+    if vm.root_disk is not None:
+        yield vm.root_disk.path
+    yield from (device.socket for device in vm.vhost_user)
+    yield from (path for path in (vm.kernel, vm.initramfs, vm.image) if path and path.startswith("/"))
 
 
 _CLAIMS = frozenset({"network.interfaces", "pciDevices", "usbDevices"})

@@ -240,7 +240,9 @@ OPTIONS: tuple[Option, ...] = (
            " the programs of one guest and not beyond: against the host and other guests, make a lock file (O_EXCL).",
            syntax=syntax.tag),
     Option(_VM, "sharedDirectories.<name>.path", Kind.TEXT, REQUIRED,
-           "The directory on the host.", syntax=syntax.path),
+           "The directory on the host. Where the guest may write, nothing may lie in it that a VM is given by its"
+           " path, such as a disk or another shared directory: the guest could put a link to anywhere in its place.",
+           syntax=syntax.path),
     Option(_VM, "sharedDirectories.<name>.mountPath", Kind.TEXT, UNSET,
            "Where the guest mounts it by itself.", syntax=syntax.path),
     Option(_VM, "sharedDirectories.<name>.readonly", Kind.BOOL, False, "The guest may not write."),
