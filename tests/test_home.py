@@ -375,8 +375,7 @@ def test_no_room(place: Place) -> None:
 def test_owners_are_those_of_the_template(place: Place) -> None:
     write(place.template / "own")
     os.chown(write(place.template / "of-root", mode=0o600), 0, 0)
-    os.chown(write(place.template / "of-others", mode=0o4755), 77, 78)
-    os.chmod(place.template / "of-others", 0o4755)
+    os.chown(write(place.template / "of-others", mode=0o755), 77, 78)
     os.setxattr(place.template / "of-root", "user.note", b"x")
     os.chown(directory(place.template / "directory-of-root"), 0, 0)
     place.make()
@@ -384,6 +383,21 @@ def test_owners_are_those_of_the_template(place: Place) -> None:
     place.make("--foreign", user=())
     same(place)
     assert place.left() == []
+
+
+@needs_root
+@pytest.mark.parametrize("owner", [0, 77, UID])
+def test_root_makes_no_privileged_file(place: Place, owner: int) -> None:
+    """A file system that the user has mounted in the template, such as FUSE, says whose a file is as it likes."""
+    os.chown(write(place.template / "note"), 0, 0)
+    forged = write(place.template / "forged")
+    os.chown(forged, owner, owner)
+    forged.chmod(0o6755)
+    place.make()
+    done = place.run("--parent", "--foreign", user=())
+    assert done.returncode == 0
+    assert done.stderr == f"vm-home: left out of {place.home}: forged, set-user-ID and set-group-ID bits\n"
+    assert facts(place.home / "forged")[0] == facts(forged)[0] & ~0o6000
 
 
 @needs_root

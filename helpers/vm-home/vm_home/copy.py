@@ -23,6 +23,9 @@ _CHUNK = 1 << 24  # bytes for one call
 # Of extended attributes, those that people set, and ACLs. Labels and capabilities are the system's to give.
 _ATTRIBUTES = ("user.", "system.posix_acl_")
 
+# What makes a file run as its owner or group.
+_PRIVILEGED = stat.S_ISUID | stat.S_ISGID
+
 _NOT_COPIED = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device node",
@@ -39,7 +42,6 @@ class Copy:
         self._name = name
         self._owner = os.fstat(source).st_uid
         self._first: dict[tuple[int, int], str] = {}  # of files with several names: the first, from *target*
-        self._at = ""  # what is being copied, for messages
         self._at = "."  # what is being copied, for messages
         self.left_out: list[str] = []  # in words
 
@@ -61,7 +63,8 @@ class Copy:
             for entry in sorted(os.listdir(source)):
                 self._entry(source, target, entry, (*way, entry))
             self._at = "/".join(way[1:]) or "."
-            _dress(source, target, os.fstat(source))
+            its = os.fstat(source)
+            _dress(source, target, its, stat.S_IMODE(its.st_mode))
         finally:
             os.close(target)
 
@@ -91,7 +94,7 @@ class Copy:
             elif not stat.S_ISREG(its.st_mode):
                 raise Failure(f"{self._at} changed while it was copied", "start again", EX_OSERR)
             elif not self._linked(its, target, name, way):
-                _file(opened, its, target, name)
+                self._file(opened, its, target, name)
         finally:
             os.close(opened)
 
@@ -112,14 +115,19 @@ class Copy:
         os.link(first, name, src_dir_fd=self._target, dst_dir_fd=target, follow_symlinks=False)
         return True
 
-
-def _file(source: int, its: os.stat_result, parent: int, name: str) -> None:
-    target = os.open(name, _CREATE, stat.S_IRUSR | stat.S_IWUSR, dir_fd=parent)
-    try:
-        _contents(source, target, its.st_size)
-        _dress(source, target, its)
-    finally:
-        os.close(target)
+    def _file(self, source: int, its: os.stat_result, parent: int, name: str) -> None:
+        mode = stat.S_IMODE(its.st_mode)
+        if mode & _PRIVILEGED and os.geteuid() == 0:
+            # The template may be a file system that its owner has mounted, which makes any file root's, and would
+            # have it made here. Whoever copies as himself gives away no rights but his own.
+            mode &= ~_PRIVILEGED
+            self.left_out.append(f"{self._at}, set-user-ID and set-group-ID bits")
+        target = os.open(name, _CREATE, stat.S_IRUSR | stat.S_IWUSR, dir_fd=parent)
+        try:
+            _contents(source, target, its.st_size)
+            _dress(source, target, its, mode)
+        finally:
+            os.close(target)
 
 
 def _contents(source: int, target: int, size: int) -> None:
@@ -157,12 +165,12 @@ def _some(source: int, target: int, start: int, count: int) -> int:
     return os.sendfile(target, source, start, count)
 
 
-def _dress(source: int, target: int, its: os.stat_result) -> None:
-    """Give the open file *target* the owner, attributes, mode and times of *source*, in the order that keeps all."""
+def _dress(source: int, target: int, its: os.stat_result, mode: int) -> None:
+    """Give *target* this mode, and owner, attributes, times of *source*, both open, in the order that keeps all."""
     os.fchown(target, its.st_uid, its.st_gid)  # takes set-user-ID away
     for name in attributes(source):
         os.setxattr(target, name, os.getxattr(source, name))
-    os.fchmod(target, stat.S_IMODE(its.st_mode))
+    os.fchmod(target, mode)
     os.utime(target, ns=(its.st_atime_ns, its.st_mtime_ns))
 
 
