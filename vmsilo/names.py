@@ -81,6 +81,25 @@ def share_service_unit(vm: str, tag: str) -> str:
     return f"{PREFIX}{vm}-virtiofs-{tag}.service"
 
 
+SHARE_SERVICE_GLOB = PREFIX + "*-virtiofs-*.service"
+
+
+def share_description(vm: str, tag: str, note: str = "") -> str:
+    """Description= of the units of a shared directory; *note* as in vm_description()."""
+    return f"Shared directory {tag} of VM {vm}" + (f": {note}" if note else "")
+
+
+def share_of_description(description: str) -> tuple[str, str] | None:
+    """The VM and the tag in a description made by share_description(), or None for any other text.
+
+    The name of a unit would not tell: both names in it may hold what is between them.
+    """
+    head, separator, rest = description.partition(" of VM ")
+    vm = rest.partition(":")[0]
+    tag = head.removeprefix("Shared directory ")
+    return (vm, tag) if separator and tag and tag != head and is_vm_name(vm) else None
+
+
 def home_unit(vm: str) -> str:
     """Makes the directory that is the VM's home, once."""
     return f"{PREFIX}{vm}-home.service"

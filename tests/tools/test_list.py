@@ -34,6 +34,7 @@ def test_json(systemd: Systemd) -> None:
         "hypervisor": "crosvm",
         "memory": 536870912,
         "message": "",
+        "lost": [],
     }
     assert found["wrong"] == {
         "name": "wrong",
@@ -42,6 +43,7 @@ def test_json(systemd: Systemd) -> None:
         "memory": None,
         "uptime": None,
         "message": "wrong.toml:3:1: memory: expected a whole number",
+        "lost": [],
     }
 
 
@@ -57,6 +59,27 @@ def test_what_is_not_as_it_should_be(systemd: Systemd) -> None:
     assert listed(systemd, "up")["message"] == ""
     systemd.change("vmsilo-up-vm.service", StatusText="ready; no core scheduling in this kernel")
     assert listed(systemd, "up")["message"] == "no core scheduling in this kernel"
+
+
+def test_shares_that_are_lost(systemd: Systemd) -> None:
+    """Of a VM that runs; what else is not as it should be is told as well."""
+    units = systemd.units
+    for vm, tag, state in (
+        ("up", "music", "failed"),
+        ("up", "data", "failed"),
+        ("up", "home", "active"),
+        ("demo", "data", "failed"),
+    ):
+        units[f"vmsilo-{vm}-virtiofs-{tag}.service"] = {
+            "ActiveState": state,
+            "Description": f"Shared directory {tag} of VM {vm}: sandbox off",
+        }
+    systemd.path.write_text(json.dumps(units))
+    assert listed(systemd, "up")["lost"] == ["data", "music"]
+    assert listed(systemd, "up")["message"] == "share data lost; share music lost"
+    assert (listed(systemd, "demo")["lost"], listed(systemd, "demo")["message"]) == ([], "")
+    systemd.change("vmsilo-up-vm.service", StatusText="ready; no core scheduling in this kernel")
+    assert listed(systemd, "up")["message"] == "share data lost; share music lost; no core scheduling in this kernel"
 
 
 def listed(systemd: Systemd, name: str) -> dict[str, object]:

@@ -60,7 +60,7 @@ def policy_of(server: Server) -> Policy:
 
 def description(machine: Machine, server: Server) -> str:
     note = sandbox.note(off=not server.sandbox, log=server.seccomp_log)
-    return f"Shared directory {server.tag} of VM {machine.plan.vm}" + (f": {note}" if note else "")
+    return names.share_description(machine.plan.vm, server.tag, note)
 
 
 def socket(machine: Machine, server: Server) -> Unit:

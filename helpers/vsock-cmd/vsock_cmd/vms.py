@@ -30,22 +30,25 @@ class Vm(NamedTuple):
     memory: int | None  # bytes that the hypervisor uses now
     uptime: float | None  # seconds since the guest was ready
     message: str  # progress, or what is wrong, or not as it should be
+    lost: tuple[str, ...] = ()  # tags of the shared directories that the running VM has lost
 
 
 def query() -> dict[str, UnitState]:
-    """The states of all VMs' units and command sockets. Raises OSError where systemd can't be asked."""
+    """The states of all VMs' units, command sockets and shares. Raises OSError where systemd can't be asked."""
     units = systemctl.unit_files([names.VM_UNIT_GLOB, _SOCKET_GLOB])
     # The pattern adds VMs that run although their unit file is gone.
-    return systemctl.show([*units, names.VM_UNIT_GLOB])
+    return systemctl.show([*units, names.VM_UNIT_GLOB, names.SHARE_SERVICE_GLOB])
 
 
 def assemble(states: dict[str, UnitState], now: float) -> list[Vm]:
     """The VMs behind the states of query(), sorted by name; *now* is in seconds of CLOCK_MONOTONIC."""
     found = {}
+    lost = _lost(states)
     for unit, state in states.items():
         name = names.vm_of_vm_unit(unit)
         if name and state.known:
-            found[name] = _vm(name, state, complaint(states, name), now)
+            tags = tuple(sorted(tag for vm, tag in lost if vm == name)) if state.active == "active" else ()
+            found[name] = _vm(name, state, complaint(states, name), tags, now)
     for unit in states:
         name = unit.removeprefix(names.PREFIX).removesuffix(".socket")
         message = complaint(states, name)
@@ -60,7 +63,13 @@ def complaint(states: dict[str, UnitState], vm: str) -> str:
     return one_line(names.message_of_description(socket.description) or "") if socket else ""
 
 
-def _vm(name: str, state: UnitState, complaint: str, now: float) -> Vm:
+def _lost(states: dict[str, UnitState]) -> list[tuple[str, str]]:
+    """VM and tag of each share whose virtiofsd has failed. Only a VM that runs can have lost something with it."""
+    failed = [names.share_of_description(state.description) for state in states.values() if state.active == "failed"]
+    return [share for share in failed if share]
+
+
+def _vm(name: str, state: UnitState, complaint: str, lost: tuple[str, ...], now: float) -> Vm:
     running = state.active in ("active", "reloading")
     return Vm(
         name=name,
@@ -68,18 +77,22 @@ def _vm(name: str, state: UnitState, complaint: str, now: float) -> Vm:
         hypervisor=names.hypervisor_of_description(state.description),
         memory=None if state.stopped else state.memory,
         uptime=max(0.0, now - state.active_since / 1_000_000) if running else None,
-        message=complaint or _message(state),
+        message=complaint or _message(state, lost),
+        lost=lost,
     )
 
 
-def _message(state: UnitState) -> str:
+def _message(state: UnitState, lost: tuple[str, ...]) -> str:
     if state.load == "not-found":
         return "runs although its file is gone"
     if state.active in ("activating", "deactivating"):
         return one_line(state.status)
     if state.active == "failed":
         return reason(state)
-    return one_line(note_of(state.status)) if state.active == "active" else ""
+    if state.active != "active":
+        return ""
+    notes = [f"share {tag} lost" for tag in lost] + [one_line(note_of(state.status))]
+    return "; ".join([note for note in notes if note])
 
 
 _RESULTS = {
