@@ -83,6 +83,11 @@ def share_socket(vm: str, tag: str) -> str:
     return share_dir(vm, tag) + "/device.socket"
 
 
+def share_note(vm: str, tag: str) -> str:
+    """Which directory was found, for a virtiofsd that is root."""
+    return share_dir(vm, tag) + "/directory"
+
+
 def share_inside(path: str) -> str:
     """Where a virtiofsd has the directory *path*, in the room that its unit makes for it.
 

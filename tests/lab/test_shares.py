@@ -285,3 +285,37 @@ def test_a_directory_that_is_missing(lab: Host) -> None:
         assert server("gone", "shareless") in status
         assert status in done.err
         assert "/srv/sharing/gone: No such file or directory" in lab.journal("--unit", server("gone", "shareless"))
+
+
+def test_a_link_in_place_of_a_directory_that_root_serves(lab: Host) -> None:
+    """Its parent is the user's, and so would all of the host be that the guest could write to as root."""
+    where = "/srv/sharing/swapped"
+    lab.run("ln", "-sfn", "/etc", where, user=USER)
+    with lab.configured({"swapped": config.vm("minimal", share("all", where, "foreignOwners = true"))}):
+        assert lab.vm_run("swapped", "true", check=False).code == 255
+        socket = names.share_socket_unit("swapped", "all")
+        assert lab.state(socket) == "failed"
+        message = (
+            f"the shared directory {where} is not used: {where} belongs to {USER}, what it leads to belongs to root"
+        )
+        assert message in lab.journal("--unit", socket)
+        assert lab.main_pid(server("all", "swapped")) == 0
+
+
+def test_a_link_that_comes_later(lab: Host) -> None:
+    """A user who is quicker than systemd, which follows it into the room of virtiofsd."""
+    where = "/srv/sharing/quick"
+    lab.run("mkdir", where, user=USER)
+    with lab.configured({"quick": config.vm("minimal", share("all", where, "foreignOwners = true"))}):
+        socket = names.share_socket_unit("quick", "all")
+        need(lab, "needs-socket", socket)
+        lab.run("sh", "-ec", f"mv {where} {where}-away; ln -s /etc {where}", user=USER)
+        need(lab, "needs-server", server("all", "quick"))
+        lab.wait_state(server("all", "quick"), "failed", timeout=20)
+        assert "it was replaced since" in lab.journal("--unit", server("all", "quick"))
+        lab.systemctl("stop", "needs-socket.service", "needs-server.service")
+
+
+def need(lab: Host, name: str, unit: str) -> None:
+    """Start *unit*, and keep it from stopping because nobody needs it."""
+    lab.run("systemd-run", f"--unit={name}", f"--property=Wants={unit}", f"--property=After={unit}", "sleep", "600")

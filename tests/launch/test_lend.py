@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launch.hosts import Host, minimal_plan
+from launch.hosts import ROOT, Host, minimal_plan
 from vm_launch import acl, chase, disks, hugepages, sockets, store
 from vmsilo import names, paths
-from vmsilo.failure import EX_CONFIG, EX_NOPERM, EX_UNAVAILABLE, EX_USAGE, Failure
+from vmsilo.failure import EX_CONFIG, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure
 from vmsilo.plan import Disk, VhostUser, dumps
 
 ALICE, MALLORY = 61000, 61001  # nobody's ids
@@ -104,6 +104,87 @@ def test_descriptors_do_not_pile_up(tmp_path: Path) -> None:
         except FileNotFoundError:
             assert path == "none"
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+# A directory, which may be anybody's.
+
+
+def found(path: Path) -> str:
+    descriptor = chase.chase(str(path), directory=True)
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def made(path: Path, owner: int) -> Path:
+    path.mkdir()
+    os.chown(path, owner, owner)
+    return path
+
+
+@needs_root
+def test_directories_of_several_users(tmp_path: Path, home: Path) -> None:
+    tree = made(made(home / "tree", 100000) / "root", 0)
+    assert found(tree) == str(tree)
+    link(tmp_path / "link", "home/tree", 0)
+    assert found(tmp_path / "link" / "root") == str(tree)
+    made(home / "own", ALICE)
+    assert found(link(home / "short", "own", ALICE)) == str(home / "own")
+
+
+@needs_root
+@pytest.mark.parametrize("owner", [0, ALICE, MALLORY])
+@pytest.mark.parametrize("target", ["/etc", "../secret", "tree", "own/../../secret", "chain"])
+def test_links_of_users_lead_to_no_directory_of_others(tmp_path: Path, home: Path, target: str, owner: int) -> None:
+    """Nor do those of root that a user can have moved there."""
+    for path, whose in ((tmp_path / "secret", 0), (home / "tree", 0), (home / "own", ALICE)):
+        made(path, whose)
+    link(home / "chain", "own/../..", ALICE)
+    with pytest.raises(chase.UnsafeError):
+        found(link(home / "link", target, owner))
+
+
+@needs_root
+def test_a_link_where_everybody_may_write(tmp_path: Path) -> None:
+    made(tmp_path / "secret", 0)
+    with pytest.raises(chase.UnsafeError):
+        found(link(tmp_path / "link", "secret", MALLORY))
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        found(tmp_path / "file")
+
+
+@needs_root
+def test_what_was_found_is_served(tmp_path: Path, home: Path) -> None:
+    """A user who is quick puts a link in place of his directory, before systemd makes the room."""
+    note, place = str(tmp_path / "note"), home / "place"
+    made(place, ALICE)
+    serve = ("serve", str(place), note, "echo", "served")
+    assert run_launch("find", str(place), note).returncode == 0
+    assert run_launch(*serve).stdout == "served\n"
+    place.rename(home / "away")
+    link(place, "/etc", ALICE)
+    done = run_launch(*serve)
+    assert (done.returncode, done.stdout) == (EX_NOPERM, "")
+    assert "is not the shared directory that was found: it was replaced since" in done.stderr
+    done = run_launch("find", str(place), note)
+    assert (done.returncode, done.stderr.count("\n")) == (EX_NOPERM, 1)
+    assert f"{place} belongs to {ALICE}, what it leads to belongs to root" in done.stderr
+
+
+@needs_root
+def test_nothing_was_found(tmp_path: Path) -> None:
+    done = run_launch("serve", str(tmp_path), str(tmp_path / "note"), "echo")
+    assert (done.returncode, done.stderr.count("\n")) == (EX_OSERR, 1)
+
+
+def run_launch(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [str(ROOT / "helpers/vm-launch/vm-launch"), *arguments]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60)
 
 
 # The lock.

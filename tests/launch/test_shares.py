@@ -82,7 +82,7 @@ def test_one_that_does_not_work_is_named(
 
 @pytest.mark.parametrize("connect", [True, False])
 def test_nobody_listens(plan: Plan, *, connect: bool) -> None:
-    with pytest.raises(Failure, match="nobody listens for the shared directory one: No such file or directory"):
+    with pytest.raises(Failure, match=r"nobody listens for the shared directory one at .*: No such file"):
         shares.open_all(plan, connect=connect)
 
 

@@ -13,8 +13,9 @@ from vmsilo import names, paths
 from vmsilo_generator import unitfile
 from vmsilo_generator.machine import ROOT, Machine, Server
 from vmsilo_generator.roles import sandbox
+from vmsilo_generator.roles.refusal import CALLS
 from vmsilo_generator.roles.sandbox import Assignments, Policy
-from vmsilo_generator.unitfile import Link, Unit, text, words
+from vmsilo_generator.unitfile import Link, Unit, command, text, words
 
 # As many files as a guest may have open or cached; virtiofsd holds one for each.
 FILES_MAX = "1048576"
@@ -75,6 +76,7 @@ def socket(machine: Machine, server: Server) -> Unit:
                 # Which makes the directories above, and makes them such that others can pass.
                 ("Wants", command_socket),
                 ("After", command_socket),
+                *(after_directory(machine, server) if server.user == ROOT else ()),
                 ("StopWhenUnneeded", "yes"),
                 # As for the VM: no start is one too many.
                 ("StartLimitIntervalSec", "0"),
@@ -88,6 +90,7 @@ def socket(machine: Machine, server: Server) -> Unit:
                     ("RemoveOnStop", "yes"),
                     ("TriggerLimitIntervalSec", STARTS_SECONDS),
                     ("TriggerLimitBurst", STARTS_MAX),
+                    *finding(vm, server),
                 ),
             ),
         ),
@@ -118,7 +121,7 @@ def service(machine: Machine, server: Server, policy: Policy) -> Unit:
                     # The hypervisor's unit need not wait for what it finds out itself.
                     ("Type", "simple"),
                     ("ExecSearchPath", ":".join(paths.VIRTIOFSD_DIRECTORIES)),
-                    ("ExecStart", start(server, policy)),
+                    ("ExecStart", start(vm, server, policy)),
                     ("SyslogIdentifier", paths.VIRTIOFSD),
                     ("TimeoutStopSec", STOP_SECONDS),
                     ("Slice", names.slice_unit(vm)),
@@ -133,18 +136,52 @@ def service(machine: Machine, server: Server, policy: Policy) -> Unit:
                     ("LimitCORE", "0"),
                     *capabilities(server),
                     *policy.closed(),
-                    *(hardening(server) if server.sandbox else ()),
+                    *(hardening(vm, server) if server.sandbox else ()),
                 ),
             ),
         ),
     )
 
 
-def start(server: Server, policy: Policy) -> str:
-    if not server.uid_map:
-        return policy.command(paths.VIRTIOFSD, *server.arguments)
-    # Its own option for that wants to be started by a user, and a set-user-id program that makes the map for him.
-    return policy.command(LAUNCH, "map", server.uid_map, server.gid_map, paths.VIRTIOFSD, *server.arguments)
+def after_directory(machine: Machine, server: Server) -> Assignments:
+    """What a socket waits for that looks for the directory. By default others wait for sockets, and it for none."""
+    return (
+        ("DefaultDependencies", "no"),
+        ("Requires", "sysinit.target"),
+        ("After", "sysinit.target"),
+        ("Conflicts", "shutdown.target"),
+        ("Before", "shutdown.target"),
+        ("RequiresMountsFor", words(server.path)),
+        *made_by(machine, server),
+    )
+
+
+def finding(vm: str, server: Server) -> Assignments:
+    """What finds the directory for a virtiofsd that is root: systemd would follow any user's links to it."""
+    if server.user != ROOT:
+        return ()
+    return (
+        ("ExecStartPost", command(LAUNCH, "find", server.path, paths.share_note(vm, server.tag))),
+        # To pass directories of users.
+        ("CapabilityBoundingSet", "CAP_DAC_READ_SEARCH"),
+        *[line for line in sandbox.HELPER if line[0] != "ProtectHome"],
+        *CALLS,
+        ("NoNewPrivileges", "yes"),
+        ("ProtectSystem", "strict"),
+        ("ReadWritePaths", words(paths.RUN)),
+        ("UMask", "0077"),
+    )
+
+
+def start(vm: str, server: Server, policy: Policy) -> str:
+    line = [paths.VIRTIOFSD, *server.arguments]
+    if server.uid_map:
+        # Its own option for that wants to be started by a user, and a set-user-id program that makes the map for him.
+        line = [LAUNCH, "map", server.uid_map, server.gid_map, *line]
+    if server.user == ROOT:
+        inside = paths.share_inside(server.path) if server.sandbox else server.path
+        line = [LAUNCH, "serve", inside, paths.share_note(vm, server.tag), *line]
+    return policy.command(*line)
 
 
 def made_by(machine: Machine, server: Server) -> Assignments:
@@ -163,7 +200,7 @@ def capabilities(server: Server) -> Assignments:
     return (("CapabilityBoundingSet", ROOT_CAPABILITIES if server.user == ROOT else ""),)
 
 
-def hardening(server: Server) -> Assignments:
+def hardening(vm: str, server: Server) -> Assignments:
     bound = f"{words(server.path)}:{words(paths.share_inside(server.path))}"
     return (
         *sandbox.NO_NETWORK,
@@ -176,5 +213,6 @@ def hardening(server: Server) -> Assignments:
         # Terminals of users, which root may open, and shared memory: PrivateDevices= leaves both there.
         ("InaccessiblePaths", "/dev/pts /dev/shm"),
         ("BindReadOnlyPaths", words(*["-" + path for path in PROGRAMS])),
+        *([("BindReadOnlyPaths", words(paths.share_note(vm, server.tag)))] if server.user == ROOT else []),
         ("BindReadOnlyPaths" if server.readonly else "BindPaths", bound),
     )

@@ -2,6 +2,9 @@
 
 A desktop user can put a link to any file of the host where a disk of theirs is to be. So, as systemd's CHASE_SAFE
 does: from a directory or link of a user other than root the way leads only to what belongs to the same user.
+
+Where a directory is to be found, whose files may be anybody's, links alone can lead astray: no directory has a second
+name, as a file may. So from one directory to the next it goes whosever they are, until there is a user's link.
 """
 
 import errno
@@ -25,11 +28,15 @@ class UnsafeError(Exception):
         self.target_owner = target_owner
 
 
-def chase(path: str) -> int:
-    """An O_PATH descriptor of what the absolute *path* leads to. Raises OSError or UnsafeError."""
+def chase(path: str, *, directory: bool = False) -> int:
+    """An O_PATH descriptor of what the absolute *path* leads to; *directory*: of that alone.
+
+    Raises OSError or UnsafeError.
+    """
     current = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     left = path.split("/")[::-1]
     owner, links, place = os.fstat(current).st_uid, 0, ""
+    owners_count = not directory
     try:
         while left:
             part = left.pop()
@@ -38,10 +45,14 @@ def chase(path: str) -> int:
             found = os.open(part, _OPEN, dir_fd=current)
             try:
                 status = os.fstat(found)
-                if owner not in (0, status.st_uid):
+                is_link = stat.S_ISLNK(status.st_mode)
+                owners_count = owners_count or (is_link and (owner, status.st_uid) != (0, 0))
+                if owners_count and owner not in (0, status.st_uid):
                     raise UnsafeError(place or "/", owner, status.st_uid)
                 owner, place = status.st_uid, f"{place}/{part}"
-                if not stat.S_ISLNK(status.st_mode):
+                if not is_link:
+                    if directory and not stat.S_ISDIR(status.st_mode):
+                        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
                     current, found = found, current
                     continue
                 links += 1
@@ -63,16 +74,16 @@ def chase(path: str) -> int:
     return current
 
 
-def reach(path: str, what: str, purpose: str) -> int:
+def reach(path: str, what: str, purpose: str, *, directory: bool = False) -> int:
     """As chase(), for *purpose* with the *what* at *path*. Raises Failure."""
     try:
-        return chase(path)
+        return chase(path, directory=directory)
     except OSError as error:
         raise files.cannot_open(path, what, purpose, error) from None
     except UnsafeError as error:
         owner, other = files.user_name(error.owner), files.user_name(error.target_owner)
         raise Failure(
             f"the {what} {path} is not used: {error.place} belongs to {owner}, what it leads to belongs to {other}",
-            f"{owner} could make it lead to any file of the host",
+            f"{owner} could make it lead anywhere on the host",
             EX_NOPERM,
         ) from None

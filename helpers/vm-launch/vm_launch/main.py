@@ -12,6 +12,10 @@ usage: vm-launch lend PLAN          as root, open the disks for the next verb
        vm-launch stop PLAN          press the power button and wait
        vm-launch reclaim PLAN       as root, take back what lend gave
        vm-launch explain HYPERVISOR say why the hypervisor ended, from the environment of ExecStopPost=
+       vm-launch find DIRECTORY NOTE
+                                    as root, note which directory is there
+       vm-launch serve DIRECTORY NOTE PROGRAM [ARGUMENT...]
+                                    become PROGRAM if it is the noted one
        vm-launch map UIDS GIDS PROGRAM [ARGUMENT...]
                                     become PROGRAM where ids stand for others
        vm-launch trim               bound the consoles' logs of all VMs
@@ -66,6 +70,14 @@ def run(verb: str, operands: list[str]) -> int:
             from vm_launch.stop import explain
 
             return explain(hypervisor)
+        case "find", [directory, note]:
+            from vm_launch.shared import find
+
+            return find(directory, note)
+        case "serve", [directory, note, _, *_]:
+            from vm_launch.shared import serve
+
+            serve(directory, note, operands[2:])
         case "map", [uids, gids, _, *_]:
             from vm_launch.idmap import become
 

@@ -34,7 +34,7 @@ def open_all(plan: Plan, *, connect: bool) -> tuple[Share, ...]:
     other end is a relay. Its connections to virtiofsd are all made before any is waited for.
     """
     find_program()
-    connections = [connected(share) for share in plan.shares]
+    connections = [connected(share, plan.vm) for share in plan.shares]
     deadline = time.monotonic() + ANSWER_SECONDS
     for share, connection in zip(plan.shares, connections, strict=True):
         ask(connection, plan.vm, share.tag, deadline)
@@ -74,20 +74,22 @@ def listening(path: str) -> socket.socket:
     return listener
 
 
-def connected(share: PlannedShare) -> socket.socket:
+def connected(share: PlannedShare, vm: str) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         connection.connect(share.socket)
     except OSError as error:
         connection.close()
-        raise unreachable(share, error) from None
+        raise unreachable(share, vm, error) from None
     return connection
 
 
-def unreachable(share: PlannedShare, error: OSError) -> Failure:
+def unreachable(share: PlannedShare, vm: str, error: OSError) -> Failure:
     code = EX_NOPERM if isinstance(error, PermissionError) else EX_TEMPFAIL
     return Failure(
-        f"nobody listens for the shared directory {share.tag}: {error.strerror}", f"see {share.socket}", code
+        f"nobody listens for the shared directory {share.tag} at {share.socket}: {error.strerror}",
+        f"see journalctl -u {names.share_socket_unit(vm, share.tag)}",
+        code,
     )
 
 
