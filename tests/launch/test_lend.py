@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launch.hosts import ROOT, Host, minimal_plan
-from vm_launch import acl, chase, disks, hugepages, sockets, store
+from vm_launch import acl, chase, disks, hugepages, lend, sockets, store
 from vmsilo import names, paths
 from vmsilo.failure import EX_CONFIG, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure
-from vmsilo.plan import Disk, VhostUser, dumps
+from vmsilo.plan import Disk, Plan, VhostUser, dumps
 
 ALICE, MALLORY = 61000, 61001  # nobody's ids
 
@@ -312,6 +312,48 @@ def test_the_mode_comes_back(mode: int, rights: int) -> None:
         acl.revoke(descriptor, VM, frozenset())
         os.close(descriptor)
         assert path.stat().st_mode & 0o7777 == mode
+
+
+@needs_root
+def test_rights_given_at_the_same_time(
+    tmp_path: Path, file: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As to VMs that start side by side with the same read-only disk."""
+    path, descriptor = file
+    monkeypatch.setattr(paths, "RUN", str(tmp_path))
+    plans = []
+    for number in range(4):
+        directory = Path(paths.vm_dir(f"vm-{number}"))
+        directory.mkdir(parents=True)
+        os.chown(directory, VM + number, VM + number)
+        plans.append(minimal_plan(vm=f"vm-{number}", run_dir=str(directory)))
+
+    def each(deed: Callable[[Plan, int], None]) -> None:
+        children = []
+        for number, plan in enumerate(plans):
+            child = os.fork()
+            if not child:
+                status = 1
+                try:
+                    deed(plan, VM + number)
+                    status = 0
+                finally:
+                    os._exit(status)
+            children.append(child)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0] * len(children)
+
+    expected = {f"user:{VM + number}:r--" for number in range(4)}
+    for _ in range(30):
+        each(lambda plan, _user: lend.give_right(descriptor, str(path), plan, readonly=True))
+        assert expected <= set(listed(path))
+        each(lambda _plan, user: lend.take_right(str(path), user))
+        assert listed(path) == ["user::rw-", "group::r--", "other::---"]
+
+
+def test_a_vm_whose_directory_is_gone(host: Host) -> None:
+    """One line, where systemd shows it."""
+    result = host.launch("reclaim", host.plan(hypervisor="cloud-hypervisor", run_dir="/nonexistent"))
+    assert (result.returncode, result.stderr.count("\n")) == (EX_OSERR, 1)
 
 
 # The store.

@@ -6,14 +6,17 @@ opens things itself is given the right to, on the one file, and that is taken ba
 of the host, before the next VM is given one to the file.
 """
 
+import fcntl
 import os
 
 from vm_launch import acl, chase, disks, sockets, store
 from vm_launch.hypervisor import Traits, find
 from vm_launch.running import read_plan
 from vmsilo import paths
-from vmsilo.failure import EX_OSERR, Failure, complain
+from vmsilo.failure import EX_OSERR, Failure, complain, reason
 from vmsilo.plan import Plan
+
+_LOCK = "rights.lock"  # of root alone: whoever else could open it, could hold up all starts
 
 _NEW_MOUNTS = 0x20000  # CLONE_NEWNS
 
@@ -39,16 +42,14 @@ def lend(path: str) -> int:
 def reclaim(path: str) -> int:
     """Take back the rights to the files of the plan at *path*. What of them is gone is no failure."""
     plan = read_plan(path)
-    enter_host()
-    user = os.stat(plan.run_dir).st_uid
-    others = running_users() - {user}
+    try:
+        enter_host()
+        user = os.stat(plan.run_dir).st_uid
+    except OSError as error:
+        raise Failure(f"cannot take back rights of {plan.vm}: {reason(error)}", code=EX_OSERR) from None
     for file in lent_by_path(plan, find(plan.hypervisor)):
         try:
-            found = chase.chase(file)
-            try:
-                acl.revoke(found, user, others)
-            finally:
-                os.close(found)
+            take_right(file, user)
         except FileNotFoundError:
             continue
         except (OSError, chase.UnsafeError) as error:
@@ -82,11 +83,39 @@ def give_right(descriptor: int, path: str, plan: Plan, *, readonly: bool) -> Non
     if os.fstat(descriptor).st_mode & rights == rights:
         return
     try:
-        acl.grant(descriptor, os.stat(plan.run_dir).st_uid, rights, running_users())
+        lock = alone()
+        try:
+            acl.grant(descriptor, os.stat(plan.run_dir).st_uid, rights, running_users())
+        finally:
+            os.close(lock)
     except OSError as error:
         message = f"cannot give {plan.hypervisor} the right to {path}: {error.strerror}"
         hint = "that takes a file system with access control lists; qemu does without"
         raise Failure(message, hint, EX_OSERR) from None
+
+
+def take_right(path: str, user: int) -> None:
+    """Take back the right to the file *path*. Raises OSError and chase.UnsafeError."""
+    found = chase.chase(path)
+    try:
+        lock = alone()
+        try:
+            acl.revoke(found, user, running_users() - {user})
+        finally:
+            os.close(lock)
+    finally:
+        os.close(found)
+
+
+def alone() -> int:
+    """Wait until no one else changes rights, and let no one until the descriptor is closed.
+
+    A list can only be replaced as a whole, and VMs that share a read-only disk may start at the same time. Whose
+    rights are stale has to be asked within, too: a VM has its directory before it is given a right.
+    """
+    lock = os.open(f"{paths.RUN}/{_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
 
 
 def lent_by_path(plan: Plan, hypervisor: Traits) -> list[str]:
