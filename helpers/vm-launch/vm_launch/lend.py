@@ -23,11 +23,11 @@ _NEW_MOUNTS = 0x20000  # CLONE_NEWNS
 
 def lend(path: str) -> int:
     """Open, lock and hand over what the plan at *path* names. Raises Failure if something can't be had."""
+    enter_host()
     plan = read_plan(path)
     hypervisor = find(plan.hypervisor)
     names = [place.name for place in disks.places(plan)] + [place.name for place in sockets.places(plan)]
     try:
-        enter_host()
         for name in names:  # of a start that did not come to its end
             store.forget(name)
         store.settle()
@@ -41,9 +41,9 @@ def lend(path: str) -> int:
 
 def reclaim(path: str) -> int:
     """Take back the rights to the files of the plan at *path*. What of them is gone is no failure."""
+    enter_host()
     plan = read_plan(path)
     try:
-        enter_host()
         user = os.stat(plan.run_dir).st_uid
     except OSError as error:
         raise Failure(f"cannot take back rights of {plan.vm}: {reason(error)}", code=EX_OSERR) from None
@@ -135,11 +135,17 @@ def running_users() -> frozenset[int]:
 
 
 def enter_host() -> None:
-    """Leave the unit's own view of the file system, of which systemd applies binds and tmpfs to root's part too."""
+    """Leave the unit's own view of the file system, of which systemd applies binds and tmpfs to root's part too.
+
+    Even the VM's plan is not there. Raises Failure.
+    """
     import ctypes  # os.setns() is of Python 3.12
 
     libc = ctypes.CDLL(None, use_errno=True)
-    namespace = os.open("/proc/1/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        namespace = os.open("/proc/1/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Failure(f"cannot enter the host's file system: {reason(error)}", code=EX_OSERR) from None
     failed = libc.setns(namespace, _NEW_MOUNTS)
     os.close(namespace)
     if failed:
