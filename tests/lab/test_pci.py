@@ -104,6 +104,7 @@ def test_list(lab: Host, passed: str) -> None:
     lab.run("mkdir", "-m", "0700", paths.PCI_GRANTS)
     try:
         assert lab.run("vm-pci", "list", user=USER).out.startswith("DEVICE")
+        assert lab.run("vm-pci", "list").out.startswith("DEVICE")
     finally:
         lab.run("rmdir", paths.PCI_GRANTS)
     refused = lab.run("vm-pci", "isolate", user=USER, check=False)

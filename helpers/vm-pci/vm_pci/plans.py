@@ -20,9 +20,11 @@ def of_host(place: Place) -> HostPlan | None:
 
 
 def of_vm(path: str) -> Plan:
-    """The plan in file *path*."""
+    """The plan in file *path*. Raises PermissionError where another than root asks."""
     try:
         return plans.loads(_read(path))
+    except PermissionError:
+        raise
     except FileNotFoundError:
         raise Failure(f"there is no plan {path}", code=EX_NOINPUT) from None
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -30,12 +32,15 @@ def of_vm(path: str) -> Plan:
 
 
 def of_vms(place: Place) -> list[Plan]:
-    """The plans of all VMs, by name."""
+    """The plans of all VMs, by name; none for another than root, since what they tell a guest is a secret."""
     found = []
     for name in entries(place.plans):
         vm = name.removeprefix(names.PREFIX).removesuffix(_SUFFIX)
         if names.is_vm_name(vm) and names.plan_file(vm) == name:
-            found.append(of_vm(f"{place.plans}/{name}"))
+            try:
+                found.append(of_vm(f"{place.plans}/{name}"))
+            except PermissionError:
+                continue
     return found
 
 
