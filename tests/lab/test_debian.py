@@ -12,8 +12,13 @@ from vmsilo import names, paths
 
 DISK = "/var/lib/extra.img"
 EXTRA = f'[[additionalDisks]]\npath = "{DISK}"\nid = "extra"\n'
+DATA = "/srv/data"
+SHARED = f'[sharedDirectories.data]\npath = "{DATA}"\nmountPath = "/mnt/data"\n'
 
-FILES = {"work": config.vm("debian", EXTRA, memory=512, sharedHome=True), "play": config.vm("debian", memory=512)}
+FILES = {
+    "work": config.vm("debian", EXTRA, SHARED, memory=512, sharedHome=True),
+    "play": config.vm("debian", memory=512),
+}
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +32,7 @@ def lab(debian: dict[str, Path]) -> Iterator[Host]:
     files = {f"{CONFIG}/{stem}.toml": text for stem, text in {"host": config.HOST, **FILES}.items()}
     files[DISK] = "hello" + " " * 4091
     host = boot.boot(debian, files)
+    host.run("install", "-d", f"--owner={USER}", f"--group={USER}", DATA)
     host.run("vm-start", *FILES, user=USER, timeout=500)
     yield host
     host.close()
@@ -71,6 +77,14 @@ def test_home_is_a_directory_of_the_host(lab: Host) -> None:
     assert lab.run("stat", "-c", "%U", f"{paths.home('work')}/made").out == f"{USER}\n"
     assert not lab.exists(paths.home("play"))
     assert lab.vm_run("play", "findmnt -n -o FSTYPE --target ~").out == "overlay\n"
+
+
+def test_a_shared_directory_is_mounted_where_it_should_be(lab: Host) -> None:
+    """By the guest's systemd, which a credential tells of it."""
+    told = "findmnt -n -o SOURCE,FSTYPE /mnt/data; stat -c %U /mnt/data; echo hello >/mnt/data/hello"
+    source, owner = lab.vm_run("work", told).out.splitlines()
+    assert (source.split(), owner) == (["data", "virtiofs"], "user")
+    assert lab.read(f"{DATA}/hello") == "hello\n"
 
 
 def test_a_command_is_a_unit_of_its_own(lab: Host) -> None:
@@ -130,6 +144,19 @@ def test_what_ignores_that_as_well_does_not_hold_up_a_shutdown(lab: Host) -> Non
     assert took < 60  # by default, systemd waits for 90 s
 
 
+def test_a_shared_directory_that_is_lost(lab: Host) -> None:
+    """Also to who waits for its virtiofsd already. The guest goes on, and shuts down as ever, below."""
+    server = names.share_service_unit("work", "data")
+    lab.run("kill", "-STOP", str(lab.main_pid(server)))
+    lab.vm_run("-d", "work", "ls /mnt/data >/tmp/listed 2>&1; echo $? >>/tmp/listed")
+    assert lab.vm_run("work", "sleep 2; cat /tmp/listed").out == ""
+    lab.run("kill", "-KILL", str(lab.main_pid(server)))
+    lab.wait_for(lambda: "not connected\n2\n" in lab.vm_run("work", "cat /tmp/listed").out)
+    assert "not connected" in lab.vm_run("work", "cat /mnt/data/hello", check=False).err
+    assert next(vm for vm in lab.listed() if vm["name"] == "work")["message"] == "share data lost"
+    assert lab.vm_run("work", "cat ~/made").out == "kept\n"
+
+
 def test_shuts_down_in_order(lab: Host) -> None:
     """By the power button, in the guest's own time; and what it wrote is gone, but not from its home."""
     before = lab.now()
@@ -142,4 +169,4 @@ def test_shuts_down_in_order(lab: Host) -> None:
         }
     assert "killing" not in lab.journal("--unit", names.vm_unit("work"), since=before).lower()
     assert lab.vm_run("work", "cat /etc/mark", check=False, timeout=300).code != 0
-    assert lab.vm_run("work", "cat ~/made").out == "kept\n"
+    assert lab.vm_run("work", "cat ~/made /mnt/data/hello").out == "kept\nhello\n"
