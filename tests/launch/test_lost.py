@@ -155,6 +155,9 @@ def begin(rig: Rig, driver: Driver) -> None:
     for message in driver.messages():
         relay.send(rig.hypervisor, message)
     relay.send(rig.hypervisor, Message(relay.GET_FEATURES, 1, b""))
+    while (got := relay.receive(rig.server)) and got.request != relay.GET_FEATURES:
+        for descriptor in got.descriptors:
+            os.close(descriptor)
     relay.send(rig.server, Message(relay.GET_FEATURES, 5, struct.pack("=Q", FEATURES)))
     assert relay.receive(rig.hypervisor)
 
@@ -203,6 +206,13 @@ def test_the_hypervisor_is_answered_in_its_place(rig: Rig, driver: Driver) -> No
     assert interrupted(driver)
     assert rig.ask(stop) == Message(relay.GET_VRING_BASE, 5, struct.pack("=II", 0, 2))
     assert driver.answer_of(2) == (16, ENOTCONN, 2)
+
+
+def test_until_the_hypervisor_speaks_answers_are_for_others(rig: Rig) -> None:
+    relay.send(rig.server, Message(relay.GET_FEATURES, 5, bytes(8)))
+    assert not select.select([rig.hypervisor], [], [], 0.2)[0]
+    relay.send(rig.hypervisor, Message(relay.GET_QUEUE_NUM, 1, b""))
+    assert relay.receive(rig.hypervisor) == Message(relay.GET_FEATURES, 5, bytes(8))
 
 
 def test_a_question_without_a_known_answer_ends_it(rig: Rig) -> None:

@@ -111,7 +111,8 @@ class Line:
     """The connections of one shared directory."""
 
     __slots__ = (
-        "answers", "features", "hypervisor", "listener", "pending", "regions", "rings", "server", "substitute", "tag",
+        "answers", "begun", "features", "hypervisor", "listener", "pending", "regions", "rings", "server",
+        "substitute", "tag",
     )  # fmt: skip
 
     def __init__(
@@ -119,6 +120,7 @@ class Line:
     ) -> None:
         """*listener*: where the hypervisor will connect, if it is not connected yet."""
         self.tag = tag
+        self.begun = False  # until the hypervisor has spoken, virtiofsd's answers are for somebody else
         self.server: _socket.socket | None = server
         self.hypervisor = hypervisor
         self.listener = listener
@@ -131,7 +133,8 @@ class Line:
 
     def descriptors(self) -> list[int]:
         """What is to be looked at when it is readable."""
-        ends = [end.fileno() for end in (self.server, self.hypervisor, self.listener) if end]
+        server = self.server if self.begun else None
+        ends = [end.fileno() for end in (server, self.hypervisor, self.listener) if end]
         return ends + ([ring.kick for ring in self.rings.values() if ring.kick >= 0] if self.substitute else [])
 
     def close(self) -> None:
@@ -256,7 +259,8 @@ def send(connection: _socket.socket, message: Message) -> None:
 def begin(vm: str, lines: list[Line]) -> None:
     """Leave *lines*, each with one end of a connection to virtiofsd and to the hypervisor, to a child.
 
-    It ends with the process that this one becomes. Raises OSError.
+    Until the hypervisor speaks, this process may ask a virtiofsd itself, through the connection that both have. The
+    child ends with the process that this one becomes. Raises OSError.
     """
     owner = os.pidfd_open(os.getpid())
     child = os.fork()
@@ -267,14 +271,17 @@ def begin(vm: str, lines: list[Line]) -> None:
     os.waitpid(child, 0)
     os.close(owner)
     for line in lines:
-        line.close()
+        for end in (line.hypervisor, line.listener):
+            if end:
+                end.close()
 
 
 def _child(vm: str, lines: list[Line], owner: int) -> NoReturn:
     status = EX_OSERR
     try:
         # Whoever holds the hypervisor's end of a connection open, keeps it from ending.
-        keep_open([owner, *(number for line in lines for number in line.descriptors())])
+        servers = [line.server.fileno() for line in lines if line.server]
+        keep_open([owner, *servers, *(number for line in lines for number in line.descriptors())])
         relay(vm, lines, owner)
         status = os.EX_OK
     except BaseException as error:
@@ -323,7 +330,7 @@ def attend(vm: str, line: Line, ready: set[int]) -> bool:
             from_hypervisor(vm, line, message)
         except (OSError, struct.error):
             return False
-    if line.server and line.server.fileno() in ready:
+    if line.server and line.begun and line.server.fileno() in ready:
         from_server(vm, line)
     if line.substitute:
         line.substitute.serve()
@@ -341,6 +348,7 @@ def accept(line: Line) -> None:
 
 def from_hypervisor(vm: str, line: Line, message: Message) -> None:
     """Raises OSError if the hypervisor can't be answered."""
+    line.begun = True
     if message.request in ANSWERED or message.flags & NEED_REPLY:
         line.pending = message._replace(descriptors=())
     if line.server:

@@ -35,9 +35,6 @@ def open_all(plan: Plan, *, connect: bool) -> tuple[Share, ...]:
     """
     find_program()
     connections = [connected(share, plan.vm) for share in plan.shares]
-    deadline = time.monotonic() + ANSWER_SECONDS
-    for share, connection in zip(plan.shares, connections, strict=True):
-        ask(connection, plan.vm, share.tag, deadline)
     opened, lines = [], []
     for share, server in zip(plan.shares, connections, strict=True):
         if connect:
@@ -49,7 +46,11 @@ def open_all(plan: Plan, *, connect: bool) -> tuple[Share, ...]:
             path = f"{plan.run_dir}/share-{share.tag}.socket"
             lines.append(relay.Line(share.tag, server, None, listening(path)))
             opened.append(Share(share.tag, path, -1))
-    relay.begin(plan.vm, lines)
+    relay.begin(plan.vm, lines)  # while virtiofsd starts
+    deadline = time.monotonic() + ANSWER_SECONDS
+    for share, server in zip(plan.shares, connections, strict=True):
+        ask(server, plan.vm, share.tag, deadline)
+        server.close()
     return tuple(opened)
 
 
@@ -81,6 +82,7 @@ def connected(share: PlannedShare, vm: str) -> socket.socket:
     except OSError as error:
         connection.close()
         raise unreachable(share, vm, error) from None
+    connection.settimeout(relay.PATIENCE)
     return connection
 
 
@@ -116,7 +118,6 @@ def ask(connection: socket.socket, vm: str, tag: str, deadline: float) -> None:
         ) from None
     if _HEADER.unpack_from(answer) != (_GET_FEATURES, _VERSION | _REPLY, _FEATURES.size):
         raise Failure(f"the shared directory {tag}: {unit} does not speak vhost-user", code=EX_UNAVAILABLE)
-    connection.settimeout(relay.PATIENCE)
 
 
 def inheritable(connection: socket.socket) -> int:
