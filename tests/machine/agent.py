@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import IO, Any
 
 POLL = 0.05  # seconds between looks for a client
+# Looks that find none, one after the other, after which it is gone. Data may overtake the word of who has come and
+# gone, so when the next client is there already, the end of the one before may still be to come.
+LOOKS = 10
 
 
 class Port:
@@ -34,13 +37,16 @@ class Port:
 
     def serve(self) -> None:
         buffer = b""
+        absent = 0
         while True:
             received = os.read(self.descriptor, 65536)
             if not received:  # there is no client
-                self.kill()
-                buffer = b""
+                absent += 1
+                if absent == LOOKS:
+                    self.kill()
                 time.sleep(POLL)
                 continue
+            absent = 0
             *lines, buffer = (buffer + received).split(b"\n")
             for line in lines:
                 try:
