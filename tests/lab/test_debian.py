@@ -144,19 +144,6 @@ def test_what_ignores_that_as_well_does_not_hold_up_a_shutdown(lab: Host) -> Non
     assert took < 60  # by default, systemd waits for 90 s
 
 
-def test_a_shared_directory_that_is_lost(lab: Host) -> None:
-    """Also to who waits for its virtiofsd already. The guest goes on, and shuts down as ever, below."""
-    server = names.share_service_unit("work", "data")
-    lab.run("kill", "-STOP", str(lab.main_pid(server)))
-    lab.vm_run("-d", "work", "ls /mnt/data >/tmp/listed 2>&1; echo $? >>/tmp/listed")
-    assert lab.vm_run("work", "sleep 2; cat /tmp/listed").out == ""
-    lab.run("kill", "-KILL", str(lab.main_pid(server)))
-    lab.wait_for(lambda: "not connected\n2\n" in lab.vm_run("work", "cat /tmp/listed").out)
-    assert "not connected" in lab.vm_run("work", "cat /mnt/data/hello", check=False).err
-    assert next(vm for vm in lab.listed() if vm["name"] == "work")["message"] == "share data lost"
-    assert lab.vm_run("work", "cat ~/made").out == "kept\n"
-
-
 def test_shuts_down_in_order(lab: Host) -> None:
     """By the power button, in the guest's own time; and what it wrote is gone, but not from its home."""
     before = lab.now()

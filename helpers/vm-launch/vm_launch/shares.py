@@ -10,7 +10,6 @@ import socket
 import struct
 import time
 
-from vm_launch import files, relay
 from vm_launch.hypervisor import Share
 from vmsilo import names, paths
 from vmsilo.failure import EX_NOPERM, EX_TEMPFAIL, EX_UNAVAILABLE, Failure
@@ -30,28 +29,19 @@ _REPLY = 1 << 2
 def open_all(plan: Plan, *, connect: bool) -> tuple[Share, ...]:
     """The shares of *plan*. Raises Failure, which names the unit to look at, if one is not served.
 
-    *connect*: with connections, which are left inheritable; else with sockets in the VM's own directory. At their
-    other end is a relay. Its connections to virtiofsd are all made before any is waited for.
+    *connect*: with connections, which are left inheritable. They are all made before any is waited for.
     """
     find_program()
+    if not connect:
+        return tuple(Share(share.tag, reachable(share, plan.vm), -1) for share in plan.shares)
     connections = [connected(share, plan.vm) for share in plan.shares]
-    opened, lines = [], []
-    for share, server in zip(plan.shares, connections, strict=True):
-        if connect:
-            ours, theirs = socket.socketpair()
-            ours.settimeout(relay.PATIENCE)
-            lines.append(relay.Line(share.tag, server, ours, None))
-            opened.append(Share(share.tag, share.socket, inheritable(theirs)))
-        else:
-            path = f"{plan.run_dir}/share-{share.tag}.socket"
-            lines.append(relay.Line(share.tag, server, None, listening(path)))
-            opened.append(Share(share.tag, path, -1))
-    relay.begin(plan.vm, lines)  # while virtiofsd starts
     deadline = time.monotonic() + ANSWER_SECONDS
-    for share, server in zip(plan.shares, connections, strict=True):
-        ask(server, plan.vm, share.tag, deadline)
-        server.close()
-    return tuple(opened)
+    for share, connection in zip(plan.shares, connections, strict=True):
+        ask(connection, plan.vm, share.tag, deadline)
+    return tuple(
+        Share(share.tag, share.socket, inheritable(connection))
+        for share, connection in zip(plan.shares, connections, strict=True)
+    )
 
 
 def find_program() -> None:
@@ -67,12 +57,13 @@ def find_program() -> None:
     )
 
 
-def listening(path: str) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    files.remove(path)
-    listener.bind(path)
-    listener.listen(1)
-    return listener
+def reachable(share: PlannedShare, vm: str) -> str:
+    """The path of the socket. Raises Failure if there is none."""
+    try:
+        os.stat(share.socket)
+    except OSError as error:
+        raise unreachable(share, vm, error) from None
+    return share.socket
 
 
 def connected(share: PlannedShare, vm: str) -> socket.socket:
@@ -82,7 +73,6 @@ def connected(share: PlannedShare, vm: str) -> socket.socket:
     except OSError as error:
         connection.close()
         raise unreachable(share, vm, error) from None
-    connection.settimeout(relay.PATIENCE)
     return connection
 
 
@@ -118,6 +108,7 @@ def ask(connection: socket.socket, vm: str, tag: str, deadline: float) -> None:
         ) from None
     if _HEADER.unpack_from(answer) != (_GET_FEATURES, _VERSION | _REPLY, _FEATURES.size):
         raise Failure(f"the shared directory {tag}: {unit} does not speak vhost-user", code=EX_UNAVAILABLE)
+    connection.settimeout(None)
 
 
 def inheritable(connection: socket.socket) -> int:
