@@ -65,6 +65,7 @@ def test_both_sides_see_what_the_other_writes(lab: Host) -> None:
     assert lab.run("stat", "-c", "%U:%G %a", f"{DATA}/guest").out == f"{USER}:{USER} 644\n"
     lab.run("sh", "-c", f"echo from the host >'{DATA}/host'", user=USER)
     assert lab.vm_run(VM, "cat /mnt-data/host; stat -c '%u:%g' /mnt-data/host").out == "from the host\n1000:1000\n"
+    assert [line for line in lab.processes() if "python" in line] == []  # nothing of ours stays because a VM runs
 
 
 def test_read_only_is_refused_by_the_host(lab: Host) -> None:
