@@ -40,7 +40,9 @@ def vm(machine: Machine) -> Iterator[None]:
     machine.run("udevadm", "settle", timeout=SLOW)  # which loads the driver of the processor's virtualization
     with machine.configured({VM: config.vm("minimal", "[qemu]", 'machine = "q35,accel=kvm"')}):
         machine.systemctl("start", "--no-block", UNIT)
-        machine.wait_for(lambda: machine.show(UNIT, "SubState")["SubState"] == "start-post", timeout=SLOW)
+        machine.wait_for(
+            lambda: machine.show(UNIT, "SubState")["SubState"] in ("start-post", "running"), timeout=SLOW
+        )
         machine.wait_for(lambda: ask(machine, "query-status")["status"] == "running", timeout=SLOW)
         yield
 
@@ -83,4 +85,4 @@ def test_nothing_was_refused(machine: Machine) -> None:
     """No call that the policies forget: QEMU would tell, or end."""
     said = machine.journal("--unit", UNIT, "-o", "cat")
     assert "not permitted" not in said
-    assert machine.state(UNIT) == "activating"
+    assert machine.state(UNIT) in ("activating", "active")

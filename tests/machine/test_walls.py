@@ -41,7 +41,7 @@ def vm(machine: Machine) -> Iterator[None]:
     """A VM whose hypervisor runs; how far its guest gets does not matter."""
     with machine.configured({VM: config.vm("minimal", "[qemu]", 'machine = "q35,accel=tcg"')}):
         machine.systemctl("start", "--no-block", UNIT)
-        machine.wait_for(lambda: machine.show(UNIT, "SubState")["SubState"] == "start-post", timeout=300)
+        machine.wait_for(lambda: machine.show(UNIT, "SubState")["SubState"] in ("start-post", "running"), timeout=300)
         yield
 
 
