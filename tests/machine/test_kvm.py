@@ -1,8 +1,4 @@
-"""QEMU as on a host with all that helps it: KVM, behind every wall, and the kernel's vsock.
-
-What the guest makes of it is not seen here. On this emulated processor an interrupt reaches a guest of KVM that has
-them disabled, and sooner or later it waits for itself.
-"""
+"""QEMU as on a host with all that helps it: KVM, behind every wall, and the kernel's vsock."""
 
 import json
 from collections.abc import Iterator
@@ -17,40 +13,14 @@ VM = "by-kvm"
 UNIT = names.vm_unit(VM)
 SLOW = 300.0  # seconds; all is emulated
 
-# The answer to one command of QEMU's control socket.
-ASK = """
-import json, socket, sys
-control = socket.socket(socket.AF_UNIX)
-control.settimeout(60)
-control.connect(sys.argv[1])
-lines = control.makefile("rw")
-lines.readline()
-for command in ("qmp_capabilities", sys.argv[2]):
-    lines.write(json.dumps({"execute": command}) + "\\n")
-    lines.flush()
-    while "event" in (answer := json.loads(lines.readline())):
-        pass
-print(json.dumps(answer["return"]))
-"""
-
 
 @pytest.fixture(scope="module", autouse=True)
 def vm(machine: Machine) -> Iterator[None]:
     """A VM whose guest has begun to run."""
     machine.run("udevadm", "settle", timeout=SLOW)  # which loads the driver of the processor's virtualization
     with machine.configured({VM: config.vm("minimal", "[qemu]", 'machine = "q35,accel=kvm"')}):
-        machine.systemctl("start", "--no-block", UNIT)
-        machine.wait_for(
-            lambda: machine.show(UNIT, "SubState")["SubState"] in ("start-post", "running"), timeout=SLOW
-        )
-        machine.wait_for(lambda: ask(machine, "query-status")["status"] == "running", timeout=SLOW)
+        machine.begin(VM, SLOW)
         yield
-
-
-def ask(machine: Machine, command: str) -> dict[str, object]:
-    control = f"{paths.vm_dir(VM)}/control.socket"
-    answer: dict[str, object] = json.loads(machine.run("python3", "-I", "-c", ASK, control, command).out)
-    return answer
 
 
 def threads(machine: Machine) -> list[str]:
@@ -59,7 +29,7 @@ def threads(machine: Machine) -> list[str]:
 
 
 def test_kvm_runs_the_guest(machine: Machine) -> None:
-    assert ask(machine, "query-kvm") == {"enabled": True, "present": True}
+    assert machine.ask(VM, "query-kvm") == {"enabled": True, "present": True}
     assert "CPU 0/KVM" in threads(machine)
 
 
