@@ -23,6 +23,8 @@ CAPABILITIES = (("CapabilityBoundingSet", "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER
 # counts as its own memory.
 FILES_MAX = "1024"
 
+WITHOUT_HOMES = [line for line in sandbox.HELPER if line not in sandbox.HOMES]
+
 VIEW = (sandbox.NOTIFY_SOCKET, paths.HOME_TEMPLATE)
 
 
@@ -64,7 +66,7 @@ def units(machine: Machine, home: Home) -> Iterator[Unit | Link]:
                     ("NoNewPrivileges", "yes"),
                     *CAPABILITIES,
                     *sandbox.NO_NETWORK,
-                    *[line for line in sandbox.HELPER if line[0] not in ("LimitNOFILE", "MemoryMax", "ProtectHome")],
+                    *[line for line in WITHOUT_HOMES if line[0] not in ("LimitNOFILE", "MemoryMax")],
                     *POLICY.closed(),
                     ("LimitNOFILE", FILES_MAX),
                     ("ProtectSystem", "strict"),
@@ -114,7 +116,7 @@ def shared(host: Host) -> Iterator[Unit | Link]:
                     ("NoNewPrivileges", "yes"),
                     *CAPABILITIES,
                     *sandbox.NO_NETWORK,
-                    *[line for line in sandbox.HELPER if line[0] != "ProtectHome"],
+                    *WITHOUT_HOMES,
                     *POLICY.closed(),
                     # Not strict: it makes a directory in /.
                     ("ProtectSystem", "full"),

@@ -49,6 +49,13 @@ NO_NETWORK: Assignments = (
     ("IPAddressDeny", "any"),
 )
 
+# Empty, and so that a disk of the VM's can be bound into them. Said twice, as the first line alone makes systemd 252
+# leave them writable for everybody.
+HOMES: Assignments = (
+    ("ProtectHome", "tmpfs"),
+    ("TemporaryFileSystem", "/home:ro /root:ro /run/user:ro"),
+)
+
 # What no service of a VM needs, nor any program that it could be made to run.
 KERNEL: Assignments = (
     ("DevicePolicy", "closed"),
@@ -56,7 +63,7 @@ KERNEL: Assignments = (
     ("PrivateDevices", "yes"),
     ("ProtectClock", "yes"),
     ("ProtectControlGroups", "yes"),
-    ("ProtectHome", "tmpfs"),
+    *HOMES,
     ("ProtectHostname", "yes"),
     ("ProtectKernelLogs", "yes"),
     ("ProtectKernelModules", "yes"),

@@ -164,7 +164,7 @@ def finding(vm: str, server: Server) -> Assignments:
         ("ExecStartPost", command(LAUNCH, "find", server.path, paths.share_note(vm, server.tag))),
         # To pass directories of users.
         ("CapabilityBoundingSet", "CAP_DAC_READ_SEARCH"),
-        *[line for line in sandbox.HELPER if line[0] != "ProtectHome"],
+        *[line for line in sandbox.HELPER if line not in sandbox.HOMES],
         *CALLS,
         ("NoNewPrivileges", "yes"),
         ("ProtectSystem", "strict"),
