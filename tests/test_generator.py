@@ -22,6 +22,7 @@ from systemd_parser import VALUES
 import vmsilo
 from vmsilo import paths, plan
 from vmsilo_generator import log, output, run, source
+from vmsilo_generator.model import Facts
 from vmsilo_generator.source import ConfigFile
 from vmsilo_generator.unitfile import Link, words
 
@@ -30,6 +31,7 @@ CASES = sorted(path.name for path in TREES.iterdir())
 GENERATOR = ROOT / "generators" / "vmsilo-generator"
 PASSWD = "root:x:0:0:root:/root:/bin/bash\ndavid:x:1000:1000::/home/david:/bin/bash\n"
 SYSTEMD_ANALYZE = shutil.which("systemd-analyze")
+ANY = Facts()
 # Such as can be written into a file that is UTF-8.
 ENCODABLE = VALUES.filter(lambda value: value.isascii() or value.encode(errors="replace").decode() == value)
 PATHS = ENCODABLE.filter(str.isprintable).map(lambda value: "/" + value)
@@ -38,11 +40,11 @@ FOREIGN = ("/usr/bin/systemd-tmpfiles", "/usr/bin/vhost-device-vsock", f"/usr/bi
 SYSTEM_UNITS = Path("/usr/lib/systemd/system")
 
 
-def make(case: str, **facts: bool) -> run.Made:
+def make(case: str, host: Facts = ANY) -> run.Made:
     """What the generator makes of a case, as if its files were where they are on a host."""
     found = source.find([str(TREES / case / "vmsilo.d")])
     files = [file._replace(path=f"/etc/vmsilo.d/{file.name}.toml") for file in found]
-    return run.make(files, PASSWD, kvm_group=facts.get("kvm_group", True))
+    return run.make(files, PASSWD, host)
 
 
 def tree(directory: Path) -> dict[str, str]:
@@ -139,29 +141,56 @@ UNKNOWN_BEFORE_257 = re.compile(r"Unknown key( name)? 'PrivatePIDs'")
 def test_code_is_written_only_where_it_is_emulated(machine: str, *, emulates: bool) -> None:
     text = f'hypervisor = "qemu"\nqemu.machine = "{machine}"\n'
     files = [ConfigFile("host", "/host.toml", 'user = "david"\n', ""), ConfigFile("vm", "/vm.toml", text, "")]
-    made = {entry.name: entry for entry in run.make(files, PASSWD, kvm_group=True).entries}
+    made = {entry.name: entry for entry in run.make(files, PASSWD, ANY).entries}
     links = [entry.target for entry in made.values() if isinstance(entry, Link)]
     assert (f"{paths.POLICIES}/translator.conf" in links) is emulates
 
 
 def test_without_a_kvm_group(tmp_path: Path) -> None:
     """Naming a group that isn't there would keep the unit from starting."""
-    made = "".join(getattr(entry, "text", "") for entry in make("qemu", kvm_group=False).entries)
+    made = "".join(getattr(entry, "text", "") for entry in make("qemu", Facts(kvm_group=False)).entries)
     assert "SupplementaryGroups" not in made
     assert "SupplementaryGroups=kvm" in (TREES / "qemu/units.expected/vmsilo-work-vm.service").read_text()
 
 
+def test_an_older_systemd_is_not_told_what_it_complains_of() -> None:
+    made = "".join(getattr(entry, "text", "") for entry in make("shares", Facts(private_pids=False)).entries)
+    assert "PrivatePIDs" not in made
+    assert "PrivatePIDs=yes" in (TREES / "shares/units.expected/vmsilo-work-virtiofs-root.service").read_text()
+
+
+@pytest.mark.parametrize(
+    ("library", "known"),
+    [
+        ("/usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-252.so", False),
+        ("/usr/lib/systemd/libsystemd-shared-256.9-1.so", False),
+        ("/usr/lib/systemd/libsystemd-shared-257.so", True),
+        ("/nix/store/x-systemd-258/lib/systemd/libsystemd-shared-258.so", True),
+        ("/usr/lib/x86_64-linux-gnu/libc.so.6", True),
+    ],
+)
+def test_the_running_systemd_is_asked(library: str, *, known: bool, tmp_path: Path) -> None:
+    assert source.facts(str(tmp_path)) == Facts(kvm_group=False)
+    (tmp_path / "proc/1").mkdir(parents=True)
+    lines = (
+        "559600-559700 r--p 00000000 fe:00 25 /usr/lib/systemd/systemd",
+        f"7f00-7f01 r--p 00000000 fe:00 26 {library}",
+    )
+    (tmp_path / "proc/1/maps").write_text("\n".join(lines) + "\n")
+    assert source.facts(str(tmp_path)).private_pids is known
+
+
 def test_order_of_files_does_not_matter() -> None:
     found = source.find([str(TREES / "several" / "vmsilo.d")])
-    forth, back = (run.make(files, PASSWD, kvm_group=True) for files in (found, found[::-1]))
+    forth, back = (run.make(files, PASSWD, ANY) for files in (found, found[::-1]))
     assert forth.entries == back.entries
 
 
 def test_a_broken_file_changes_nothing_for_the_others() -> None:
     """Nor does one that comes or goes."""
     found = source.find([str(TREES / "broken" / "vmsilo.d")])
-    all_of_them = run.make(found, PASSWD, kvm_group=True)
-    alone = run.make([file for file in found if file.name in ("good", "host")], PASSWD, kvm_group=True)
+    all_of_them = run.make(found, PASSWD, ANY)
+    alone = run.make([file for file in found if file.name in ("good", "host")], PASSWD, ANY)
     assert alone.entries
     assert set(alone.entries) <= set(all_of_them.entries)
 
@@ -180,7 +209,7 @@ def test_a_value_arrives_or_is_refused(wanted: dict[str, Any]) -> None:
     """
     files = [source.ConfigFile(name, f"/etc/vmsilo.d/{name}.toml", content)
              for name, content in (("host", 'user = "david"'), ("work", text))]  # fmt: skip
-    made = run.make(files, PASSWD, kvm_group=True)
+    made = run.make(files, PASSWD, ANY)
     written = {entry.name: getattr(entry, "text", "") for entry in made.entries}
     if made.problems:
         assert "vm-launch refuse" in written["vmsilo-work.socket"]

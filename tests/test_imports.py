@@ -78,7 +78,7 @@ MAY_IMPORT = {
     "machine": {"vmsilo.plan", "model"},
     "log": set(),
     "output": {"unitfile"},
-    "source": {"vmsilo.paths"},
+    "source": {"vmsilo.paths", "model"},
     "resolve": {
         "vmsilo.names", "vmsilo.paths", "vmsilo.plan", "vmsilo.ports", "machine", "model", "hypervisor", "virtiofs",
     },

@@ -20,7 +20,7 @@ from vmsilo.plan import (
     loads_host,
 )
 from vmsilo.ports import CID_END, CID_FIRST
-from vmsilo_generator.model import Config, Host, Hypervisor, Vm
+from vmsilo_generator.model import Config, Facts, Host, Hypervisor, Vm
 from vmsilo_generator.resolve import cid, cid_problems, host_plan, make_plan, resolve
 
 HOST = Host(
@@ -83,9 +83,9 @@ def test_the_context_id_is_the_one_documented() -> None:
 
 @given(st.lists(NAMES, unique=True, max_size=8), NAMES)
 def test_ids_depend_on_the_name_alone(others: list[str], name: str) -> None:
-    alone = resolve(Config(HOST, (a_vm(name),), ()), kvm_group=True)[0]
+    alone = resolve(Config(HOST, (a_vm(name),), ()), Facts())[0]
     vms = tuple(a_vm(one) for one in sorted({*others, name}))
-    among = {machine.plan.vm: machine for machine in resolve(Config(HOST, vms, ()), kvm_group=True)}
+    among = {machine.plan.vm: machine for machine in resolve(Config(HOST, vms, ()), Facts())}
     assert among[name] == alone
     assert CID_FIRST <= alone.plan.cid < CID_END
     assert ports.kernel_ready(alone.plan.cid) > ports.LAST_RESERVED
@@ -162,4 +162,4 @@ def test_the_host() -> None:
         IsolatedDevice("0000:02:00.0", force=True),
     )
     assert loads_host(dumps(forced)) == forced
-    assert resolve(Config(None, (a_vm(),), ()), kvm_group=True) == ()
+    assert resolve(Config(None, (a_vm(),), ()), Facts()) == ()

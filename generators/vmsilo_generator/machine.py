@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from vmsilo.plan import Plan
-from vmsilo_generator.model import Home
+from vmsilo_generator.model import Facts, Home
 
 ROOT = "root"
 
@@ -29,7 +29,7 @@ class Machine(NamedTuple):
     owner: str  # the user who may use it
     depends_on: tuple[str, ...]  # VMs that start with this one
     auto_start: bool
-    kvm_group: bool  # whether the host has the group that /dev/kvm belongs to
+    facts: Facts  # of the host
     servers: tuple[Server, ...]  # one for each of the plan's shares
     home: Home | None
 

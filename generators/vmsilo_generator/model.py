@@ -99,6 +99,13 @@ class Vm(NamedTuple):
 PROBLEMS_MAX = 100
 
 
+class Facts(NamedTuple):
+    """What units depend on of the host itself."""
+
+    kvm_group: bool = True  # whether there is the group that /dev/kvm belongs to
+    private_pids: bool = True  # whether systemd has PrivatePIDs=; one that has not complains of it at each reload
+
+
 class Problem(NamedTuple):
     """One thing that is wrong in one file.
 

@@ -11,7 +11,7 @@ from vmsilo import names, paths, plan
 from vmsilo.ports import CID_END, CID_FIRST
 from vmsilo_generator.hypervisor import needs
 from vmsilo_generator.machine import Machine, Server
-from vmsilo_generator.model import Config, Host, Problem, Vm
+from vmsilo_generator.model import Config, Facts, Host, Problem, Vm
 
 try:
     from _sha2 import sha256  # type: ignore[import-not-found]  # Python 3.12
@@ -20,8 +20,8 @@ except ImportError:
     from _sha256 import sha256  # type: ignore[import-not-found]
 
 
-def resolve(config: Config, *, kvm_group: bool) -> tuple[Machine, ...]:
-    """Decide everything about the VMs of *config*."""
+def resolve(config: Config, facts: Facts) -> tuple[Machine, ...]:
+    """Decide everything about the VMs of *config* on a host of these *facts*."""
     if config.host is None:
         return ()
     return tuple(
@@ -32,7 +32,7 @@ def resolve(config: Config, *, kvm_group: bool) -> tuple[Machine, ...]:
                 owner=config.host.user,
                 depends_on=vm.depends_on,
                 auto_start=vm.auto_start,
-                kvm_group=kvm_group,
+                facts=facts,
                 servers=servers(vm, config.host) if vm.shares else (),
                 home=vm.home,
             )

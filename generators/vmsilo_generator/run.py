@@ -10,7 +10,7 @@ from vmsilo.failure import EX_SOFTWARE, EX_USAGE
 from vmsilo_generator import across, check, output, roles, source
 from vmsilo_generator.log import PROGRAM, Log, run_by_systemd, write_error
 from vmsilo_generator.machine import Machine, Refusal
-from vmsilo_generator.model import Broken, Host, Problem, Vm
+from vmsilo_generator.model import Broken, Facts, Host, Problem, Vm
 from vmsilo_generator.resolve import cid_problems, host_plan, resolve
 from vmsilo_generator.source import ConfigFile
 from vmsilo_generator.unitfile import File, Link, Unit
@@ -21,9 +21,6 @@ usage: {PROGRAM} [--root DIR] NORMAL-DIR [EARLY-DIR LATE-DIR]
        {PROGRAM} [--root DIR] --dry-run | --list
        {PROGRAM} --help | --version
 """
-
-GROUP = "/etc/group"
-KVM_GROUP = "kvm"
 
 Entries = list[File | Link]
 
@@ -75,7 +72,7 @@ def perform(arguments: Sequence[str]) -> int:
     files = source.find(dirs)
     if call.mode == "--check":
         files = replaced(files, [given(path) for path in call.operands])
-    made = make(files, source.passwd(call.root), kvm_group=has_group(call.root, KVM_GROUP))
+    made = make(files, source.passwd(call.root), source.facts(call.root))
     if call.mode == "write":
         return write(made, call.operands[0])
     report = made.problems
@@ -158,24 +155,16 @@ def of_files(problems: Sequence[Problem], files: Sequence[str]) -> tuple[Problem
     return tuple(problem for problem in problems if not files or problem.file in files)
 
 
-def has_group(root: str, name: str) -> bool:
-    try:
-        with open(root.rstrip("/") + GROUP, "rb") as file:
-            return f"\n{name}:".encode() in b"\n" + file.read()
-    except OSError:
-        return False
-
-
-def make(files: Sequence[ConfigFile], passwd: str, *, kvm_group: bool) -> Made:
+def make(files: Sequence[ConfigFile], passwd: str, host: Facts) -> Made:
     """From the text of the configuration to that of the units. Pure."""
     config = check.load(files, passwd)
     if faults := cid_problems(config.vms):
         config = across.refuse(config, files, faults)
-    machines = resolve(config, kvm_group=kvm_group)
+    machines = resolve(config, host)
     rendered, faults = render(machines, config.broken)
     if faults:
         config = across.refuse(config, files, faults)
-        machines = resolve(config, kvm_group=kvm_group)
+        machines = resolve(config, host)
         rendered, _ = render(machines, config.broken)
     entries = [entry for name in sorted(rendered) for entry in rendered[name]]
     if config.host is not None:

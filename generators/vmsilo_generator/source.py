@@ -1,4 +1,4 @@
-"""The configuration files: which there are, and their text. The only reading the generator does.
+"""The configuration files: which there are, and their text; and what else is read of the host, which is all of it.
 
 ``/etc/vmsilo.d`` comes before ``/run/vmsilo.d`` and ``/usr/lib/vmsilo.d``: of files with the same name the first
 counts, and one that is a link to /dev/null counts as none. A file that can't be read is found all the same, with
@@ -10,8 +10,18 @@ import stat
 from typing import NamedTuple
 
 from vmsilo.paths import CONFIG_DIRECTORIES, CONFIG_SUFFIX
+from vmsilo_generator.model import Facts
 
 PASSWD = "/etc/passwd"
+GROUP = "/etc/group"
+KVM_GROUP = "kvm"
+
+# What the service manager has loaded. What is installed may be newer, until the next boot.
+MANAGER = "/proc/1/maps"
+LIBRARY = b"/libsystemd-shared-"  # and its version
+VERSION_LENGTH = 3  # digits
+
+PRIVATE_PIDS_SINCE = 257
 
 # Far above any configuration, far below what would slow the boot.
 SIZE_MAX = 1 << 20
@@ -117,3 +127,30 @@ def passwd(root: str = "") -> str:
             return file.read()
     except OSError:
         return ""
+
+
+def facts(root: str = "") -> Facts:
+    """Of the host whose file system is at *root*. What can't be told of its systemd is taken to be there."""
+    version = systemd_version(root)
+    return Facts(
+        kvm_group=has_group(root, KVM_GROUP),
+        private_pids=version is None or version >= PRIVATE_PIDS_SINCE,
+    )
+
+
+def has_group(root: str, name: str) -> bool:
+    try:
+        with open(root.rstrip("/") + GROUP, "rb") as file:
+            return f"\n{name}:".encode() in b"\n" + file.read()
+    except OSError:
+        return False
+
+
+def systemd_version(root: str) -> int | None:
+    """Of the service manager that runs; None if that is no systemd, or we are not root, to whom alone it shows."""
+    try:
+        with open(root.rstrip("/") + MANAGER, "rb") as file:
+            digits = file.read().partition(LIBRARY)[2][:VERSION_LENGTH]
+    except OSError:
+        return None
+    return int(digits) if digits.isdigit() else None

@@ -197,6 +197,9 @@ class Host:
     def systemctl(self, *arguments: str, check: bool = True, user: str | None = None) -> Result:
         return self.run("systemctl", "--no-pager", "--no-ask-password", *arguments, check=check, user=user)
 
+    def systemd_version(self) -> int:
+        return int(self.systemctl("--version").out.split()[1])
+
     def show(self, unit: str, *properties: str) -> dict[str, str]:
         """Properties of a unit as systemctl(1) prints them."""
         text = self.systemctl("show", "--property=" + ",".join(properties), "--", unit).out

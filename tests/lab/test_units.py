@@ -25,6 +25,7 @@ FILES = {
     "chrome": NO_HOME + 'image = "minimal"\nhypervisor = "crosvm"\nrootDisk = "/var/lib/disk.img"\n',
     "a-b": config.vm(dependsOn=["plain"], autoStart=True, kernelParams=["a=%n", 'b="c d"', "e=$f"]),
     "a": config.vm("minimal", '[qemu]\nextraArgs = ["-name", "x;y%z $HOME \\\\ \\"q\\""]'),
+    "files": config.vm("minimal", config.share("all", "/srv", foreignOwners=True)),
     "needs-wrong": config.vm(dependsOn=["wrong"]),
     "wrong": 'memory = "lots"\nhypervisor = "%i $x \\\\"\n',
 }
@@ -55,6 +56,11 @@ def test_systemd_has_no_complaint_at_reload(lab: Host) -> None:
     complaints = lab.journal("-p", "warning", since=before).splitlines()
     # The generator itself complains of the one bad file; it has no other fault to find.
     assert [line for line in complaints if "vmsilo-generator" not in line] == []
+
+
+def test_no_wall_is_left_out_that_systemd_has(lab: Host) -> None:
+    server = lab.read(f"{paths.GENERATOR_DIR}/{names.share_service_unit('files', 'all')}")
+    assert ("PrivatePIDs=yes\n" in server) is (lab.systemd_version() >= 257)
 
 
 def test_same_input_same_bytes(lab: Host) -> None:

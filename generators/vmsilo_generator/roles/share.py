@@ -136,7 +136,7 @@ def service(machine: Machine, server: Server, policy: Policy) -> Unit:
                     ("LimitCORE", "0"),
                     *capabilities(server),
                     *policy.closed(),
-                    *(hardening(vm, server) if server.sandbox else ()),
+                    *(hardening(machine, server) if server.sandbox else ()),
                 ),
             ),
         ),
@@ -200,19 +200,20 @@ def capabilities(server: Server) -> Assignments:
     return (("CapabilityBoundingSet", ROOT_CAPABILITIES if server.user == ROOT else ""),)
 
 
-def hardening(vm: str, server: Server) -> Assignments:
+def hardening(machine: Machine, server: Server) -> Assignments:
+    note = paths.share_note(machine.plan.vm, server.tag)
     bound = f"{words(server.path)}:{words(paths.share_inside(server.path))}"
     return (
         *sandbox.NO_NETWORK,
         *sandbox.KERNEL,
         # Root may do as it likes with processes whose user namespaces it made, and with all others of root's.
-        *([("PrivatePIDs", "yes")] if server.user == ROOT else []),
+        *([("PrivatePIDs", "yes")] if server.user == ROOT and machine.facts.private_pids else []),
         # With all of /proc: it reads there how many files it may hold, whatever it has been told. And no
         # ProtectSystem=, which would take the place of this empty root, in which there is no /tmp either.
         ("TemporaryFileSystem", "/:ro"),
         # Terminals of users, which root may open, and shared memory: PrivateDevices= leaves both there.
         ("InaccessiblePaths", "/dev/pts /dev/shm"),
         ("BindReadOnlyPaths", words(*["-" + path for path in PROGRAMS])),
-        *([("BindReadOnlyPaths", words(paths.share_note(vm, server.tag)))] if server.user == ROOT else []),
+        *([("BindReadOnlyPaths", words(note))] if server.user == ROOT else []),
         ("BindReadOnlyPaths" if server.readonly else "BindPaths", bound),
     )

@@ -80,7 +80,7 @@ def service_section(machine: Machine, need: Needs, policy: Policy) -> Assignment
         ("KillMode", "mixed"),
         *restart(need),
         *sandbox.identity(plan.vm),
-        *([("SupplementaryGroups", "kvm")] if machine.kvm_group else []),
+        *([("SupplementaryGroups", "kvm")] if machine.facts.kvm_group else []),
         ("RuntimeDirectory", plan.run_dir.removeprefix("/run/")),
         ("RuntimeDirectoryMode", "0700"),
         ("StateDirectory", f"{paths.STATE}/{plan.vm}".removeprefix("/var/lib/")),
