@@ -1,5 +1,6 @@
 # make test, make demo: install what they need (Debian packages, a Python environment) themselves, as root.
 # make install: DESTDIR, and every directory below, may be given.
+# make lab LAB_SUITE=bookworm: on a host with Debian 12 and its systemd 252, instead of Debian 13 with 257.
 # make bench BENCH=generator: one table of those that tests/bench/run.py --help lists.
 
 prefix       = /usr
@@ -35,6 +36,7 @@ rules     = $(wildcard units/polkit/*.rules)
 completions = $(wildcard units/bash-completion/*)
 pages     = $(wildcard man/*.[1-8])
 VENV      = $(shell tests/deps --print-venv)
+lab_suite = $(if $(LAB_SUITE),VMSILO_LAB_SUITE=$(LAB_SUITE))
 
 all:
 	@echo 'Nothing needs building. Targets: test unit lint lab machine demo bench man install uninstall clean'
@@ -49,7 +51,7 @@ unit: deps
 	$(VENV)/bin/python -m pytest -m 'not lab and not machine' $(PYTEST_ARGS)
 
 lab: deps
-	$(VENV)/bin/python -m pytest tests/lab $(PYTEST_ARGS)
+	$(lab_suite) $(VENV)/bin/python -m pytest tests/lab $(PYTEST_ARGS)
 
 machine: deps
 	$(VENV)/bin/python -m pytest tests/machine $(PYTEST_ARGS)

@@ -76,7 +76,7 @@ while read -r name kind major minor; do
 done
 """
 
-# Instead of what the unit runs; all else of it stays.
+# Instead of what the unit runs; all else of it stays. (Before systemd 254 no oneshot may be restarted.)
 _IN_PLACE = """\
 [Service]
 Type={service}
@@ -86,6 +86,7 @@ ExecStart={attacker} {scene} {verb}
 ExecStartPost=
 ExecStop=
 ExecStopPost=
+RestartForceExitStatus=
 StandardOutput=truncate:{report}
 StandardError=journal
 """

@@ -64,8 +64,13 @@ def test_units_may_write_to_sysfs_where_devices_are_and_nowhere_else(lab: Host, 
             f"/run/systemd/system/{unit}.d/try.conf", f"[Service]\nExecStart=\nExecStart=/bin/sh -c '{script}'\n"
         )
         lab.systemctl("daemon-reload")
-        lab.systemctl("restart", unit)
-        said = lab.run("journalctl", "-b", "-o", "cat", "-u", unit).out
+        # As on a host. The lab's is read-only, of which systemd 252 would open no part.
+        lab.run("mount", "-o", "remount,rw", "/sys")
+        try:
+            lab.systemctl("restart", unit)
+        finally:
+            lab.run("mount", "-o", "remount,ro", "/sys")
+        said = lab.journal("-b", "-o", "cat", "-u", unit)
         lab.run("rm", "-r", f"/run/systemd/system/{unit}.d")
         lab.systemctl("daemon-reload")
         lab.systemctl("stop", unit)

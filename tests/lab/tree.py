@@ -1,15 +1,21 @@
-"""The lab's host: a Debian tree with everything vmsilo needs there, and two desktop users."""
+"""The lab's host: a Debian tree with everything vmsilo needs there, and two desktop users.
 
+VMSILO_LAB_SUITE names the Debian release: trixie, with systemd 257, or bookworm, with systemd 252.
+"""
+
+import os
 from pathlib import Path
 
 from lab import cache
 
-SUITE = "trixie"
+SUITE = os.environ.get("VMSILO_LAB_SUITE") or "trixie"
+if SUITE not in ("trixie", "bookworm"):
+    raise RuntimeError(f"VMSILO_LAB_SUITE: expected trixie or bookworm, got {SUITE}")
 
 # vhost-device-vsock is packaged from this suite on, and runs unmodified on SUITE.
 NEWER_SUITE = "forky"
 
-PACKAGES = (
+PACKAGES: tuple[str, ...] = (
     "acl",
     "busybox-static",
     "dbus",
@@ -41,6 +47,10 @@ PACKAGES = (
     "virtiofsd",
 )
 
+# Not in bookworm: virtiofsd, which comes by another way, and a podman that has a generator.
+if SUITE == "bookworm":
+    PACKAGES = (*(name for name in PACKAGES if name not in ("podman", "virtiofsd")), "patchelf")
+
 # The user of host.toml, and one who has no say. Ids 1000 and 1001.
 USER = "alice"
 STRANGER = "mallory"
@@ -50,6 +60,25 @@ _NEWER = f"""
 sed -n 's/ {SUITE} / {NEWER_SUITE} /p; q' "$1/etc/apt/sources.list" >"$1/etc/apt/sources.list.d/newer.list"
 printf 'Package: *\\nPin: release n={NEWER_SUITE}\\nPin-Priority: 100\\n' >"$1/etc/apt/preferences.d/newer"
 APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get -o Acquire::Check-Valid-Until=false update -qq
+"""
+
+# trixie's needs a newer C library than bookworm has, and gets it beside bookworm's own.
+_VIRTIOFSD = """
+set -e
+mkdir "$1/usr/lib/newer" "$1/tmp/newer"
+sed -n 's/ bookworm / trixie /p; q' "$1/etc/apt/sources.list" >"$1/etc/apt/sources.list.d/trixie.list"
+export APT_CONFIG=$MMDEBSTRAP_APT_CONFIG
+apt-get -o Acquire::Check-Valid-Until=false update -qq
+cd "$1/tmp/newer"
+apt-get -o APT::Sandbox::User=root download virtiofsd/trixie libc6/trixie libcap-ng0/trixie libgcc-s1/trixie \\
+    libseccomp2/trixie
+for package in *.deb; do dpkg-deb --extract "$package" .; done
+cp -a usr/lib/x86_64-linux-gnu/*.so* "$1/usr/lib/newer"
+cp -a usr/libexec/virtiofsd "$1/usr/libexec"
+chroot "$1" patchelf --set-interpreter /usr/lib/newer/ld-linux-x86-64.so.2 --set-rpath /usr/lib/newer \\
+    /usr/libexec/virtiofsd
+chroot "$1" /usr/libexec/virtiofsd --version
+rm -r "$1/tmp/newer" "$1/etc/apt/sources.list.d/trixie.list"
 """
 
 _CUSTOMIZE = f"""
@@ -80,6 +109,7 @@ def build(*more: str) -> Path:
         f"--include={','.join([*PACKAGES, *more])}",
         f"--essential-hook={_NEWER}",
         f"--customize-hook={_CUSTOMIZE}",
+        *([f"--customize-hook={_VIRTIOFSD}"] if SUITE == "bookworm" else []),
         SUITE,
     )
 
