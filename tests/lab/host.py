@@ -270,7 +270,9 @@ class Host:
         for vm in vms:
             unit = names.vm_unit(vm)
             self.systemctl("kill", "--signal=KILL", unit, check=False)
-            self.systemctl("stop", unit, names.command_socket_unit(vm), names.console_socket_unit(vm), check=False)
+            sockets = (names.command_socket_unit(vm), names.console_socket_unit(vm))
+            # Before its file is removed: what is not needed any more is stopped by and by.
+            self.systemctl("stop", unit, *sockets, names.share_socket_unit(vm, "*"), check=False)
             self.systemctl("reset-failed", f"{names.PREFIX}{vm}*", check=False)
 
     def vm_run(
