@@ -11,6 +11,7 @@ directory's own user, with no other name, is touched.
 import os
 import stat
 
+from vm_launch import overlay
 from vmsilo import names, paths
 from vmsilo.failure import Failure, complain
 
@@ -28,25 +29,24 @@ _LITTLE = 16 << 20  # bytes
 def trim() -> int:
     """Look after all VMs that run."""
     try:
-        names = sorted(os.listdir(paths.RUN))
+        vms = sorted(os.listdir(paths.RUN))
     except FileNotFoundError:
         return os.EX_OK
-    for name in names:
+    for vm in vms:
         try:
-            trim_log(paths.vm_dir(name))
-            look_for_room(name)
+            trim_log(paths.vm_dir(vm))
+            look_for_room(vm)
         except (FileNotFoundError, NotADirectoryError):
             pass  # it does not run
         except OSError as error:
-            complain("vm-launch", f"cannot trim the console of {name}: {error.strerror}")
+            complain("vm-launch", f"cannot trim the console of {vm}: {error.strerror}")
     return os.EX_OK
 
 
 def look_for_room(vm: str) -> None:
     """Say so if the disposable disk of *vm* can't grow."""
     directory = f"{paths.STATE}/{vm}"
-    system = os.statvfs(directory)
-    left = system.f_bavail * system.f_frsize
+    left = overlay.room(directory)
     if left < _LITTLE and has_disposable_disk(vm):
         # Once a minute, at a level that the unit lets through (sd-daemon(3)).
         complain(
