@@ -17,16 +17,20 @@ def note_of(status: str) -> str:
     return note if ready == _READY else ""
 
 
+def address() -> str:
+    """Of the socket that the service manager listens at, as connect() takes it; "" for none."""
+    named = os.environ.get("NOTIFY_SOCKET", "")
+    return "\0" + named[1:] if named.startswith("@") else named
+
+
 def notify(*lines: str) -> None:
     """Send the assignments *lines* (such as ``STATUS=booting``) to the service manager, if one listens."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
+    manager = address()
+    if not manager:
         return
-    if address[0] == "@":
-        address = "\0" + address[1:]
     sender = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
     try:
-        sender.connect(address)
+        sender.connect(manager)
         sender.sendall("\n".join(lines).encode())
     except OSError:
         pass  # a status nobody can read is no reason to fail

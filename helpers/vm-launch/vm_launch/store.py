@@ -8,7 +8,7 @@ import select
 import socket
 
 from vmsilo.failure import EX_TEMPFAIL, EX_USAGE, Failure
-from vmsilo.notify import notify
+from vmsilo.notify import address, notify
 
 _FIRST = 3  # SD_LISTEN_FDS_START
 _ANSWER_SECONDS = 10.0
@@ -53,9 +53,9 @@ def take() -> dict[str, int]:
 
 
 def _send(text: str, descriptor: int) -> None:
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
+    manager = address()
+    if not manager:
         raise Failure("there is no service manager to give descriptors to", "this is for a unit", EX_USAGE)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-        sender.connect("\0" + address[1:] if address[0] == "@" else address)
+        sender.connect(manager)
         socket.send_fds(sender, [text.encode()], [descriptor])
