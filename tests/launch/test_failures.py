@@ -193,7 +193,7 @@ def test_raw_disk_that_a_guest_made_look_like_another(tmp_path: Path) -> None:
 
     def drive(disk: Disk, hypervisor: str) -> Drive:
         plan = minimal_plan(disks=(disk,))
-        return starting.configured_drives(plan, find(hypervisor))[0]
+        return starting.configured_drives(plan, find(hypervisor), {})[0]
 
     for direct in (False, True):
         plan = Disk(str(disk), readonly=True, direct=direct)

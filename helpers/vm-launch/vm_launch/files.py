@@ -21,6 +21,12 @@ def write(path: str, text: str) -> None:
         file.write(text)
 
 
+def inheritable(descriptor: int) -> int:
+    """*descriptor*, which the program that this one becomes will have."""
+    os.set_inheritable(descriptor, True)  # noqa: FBT003
+    return descriptor
+
+
 def cannot_open(path: str, what: str, purpose: str, error: OSError) -> Failure:
     """The failure to open *path*, with its owner and mode if that is what keeps us out."""
     message = f"cannot open the {what} {path} for {purpose}: {error.strerror}"

@@ -10,6 +10,7 @@ import socket
 import struct
 import time
 
+from vm_launch import files
 from vm_launch.hypervisor import Share
 from vmsilo import names, paths
 from vmsilo.failure import EX_NOPERM, EX_TEMPFAIL, EX_UNAVAILABLE, Failure
@@ -39,7 +40,7 @@ def open_all(plan: Plan, *, connect: bool) -> tuple[Share, ...]:
     for share, connection in zip(plan.shares, connections, strict=True):
         ask(connection, plan.vm, share.tag, deadline)
     return tuple(
-        Share(share.tag, share.socket, inheritable(connection))
+        Share(share.tag, share.socket, files.inheritable(connection.detach()))
         for share, connection in zip(plan.shares, connections, strict=True)
     )
 
@@ -109,9 +110,3 @@ def ask(connection: socket.socket, vm: str, tag: str, deadline: float) -> None:
     if _HEADER.unpack_from(answer) != (_GET_FEATURES, _VERSION | _REPLY, _FEATURES.size):
         raise Failure(f"the shared directory {tag}: {unit} does not speak vhost-user", code=EX_UNAVAILABLE)
     connection.settimeout(None)
-
-
-def inheritable(connection: socket.socket) -> int:
-    descriptor = connection.detach()
-    os.set_inheritable(descriptor, True)  # noqa: FBT003
-    return descriptor

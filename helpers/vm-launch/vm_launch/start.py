@@ -9,6 +9,7 @@ from binascii import b2a_base64
 from typing import NamedTuple, NoReturn
 
 from vm_launch import bundle, console, files, overlay
+from vm_launch.files import inheritable
 from vm_launch.hypervisor import Drive, Share, Start, Traits, find
 from vm_launch.running import CONFIG, CONTROL, find_binary, read_input, read_plan
 from vmsilo import paths, ports
@@ -68,8 +69,9 @@ def prepare(plan: Plan, hypervisor: Traits) -> Start:
     kernel = readable(plan.kernel or image.kernel, "kernel")
     initramfs = readable(plan.initramfs or image.initramfs, "initramfs")
     parameters = cmdline(image.cmdline, plan)
-    drives = make_drives(plan, image, hypervisor)
-    backends = make_vhost_user(plan, hypervisor)
+    lent = take_lent(plan)
+    drives = make_drives(plan, image, hypervisor, lent)
+    backends = make_vhost_user(plan, hypervisor, lent)
     if plan.hugepages:
         from vm_launch import hugepages
 
@@ -176,13 +178,22 @@ def cmdline(image: str, plan: Plan) -> str:
     return line
 
 
-def make_drives(plan: Plan, image: bundle.Bundle, hypervisor: Traits) -> tuple[Drive, ...]:
+def take_lent(plan: Plan) -> dict[str, int]:
+    """What root has opened for this VM, by the names that it has in the service manager's store."""
+    if plan.root is None and not plan.disks and not plan.vhost_user:
+        return {}
+    from vm_launch import store  # most VMs have nothing there
+
+    return store.take()
+
+
+def make_drives(plan: Plan, image: bundle.Bundle, hypervisor: Traits, lent: dict[str, int]) -> tuple[Drive, ...]:
     """The root, which is the guest's first disk, the overlay if it is a disk, and the further ones."""
     drives = []
     if plan.root is None:
         disk = Disk(image.root, readonly=True)
         drives.append(make_drive(disk, ROOT_SERIAL, "root disk", "image", open_image(image.root), hypervisor))
-    drives += configured_drives(plan, hypervisor)
+    drives += configured_drives(plan, hypervisor, lent)
     if plan.overlay.type == "raw":
         drives.insert(1, overlay_drive(plan))
     return tuple(drives)
@@ -196,13 +207,12 @@ def open_image(path: str) -> int:
         raise files.cannot_open(path, "root disk", "reading", error) from None
 
 
-def configured_drives(plan: Plan, hypervisor: Traits) -> list[Drive]:
+def configured_drives(plan: Plan, hypervisor: Traits, lent: dict[str, int]) -> list[Drive]:
     """The drives of the disks that the configuration names."""
     if plan.root is None and not plan.disks:
         return []
-    from vm_launch import disks, store  # most VMs have none
+    from vm_launch import disks  # most VMs have none
 
-    lent = store.take()
     drives = []
     for number, place in enumerate(disks.places(plan), 0 if plan.root else 1):
         # Outside of its unit vm-launch opens what its own user may.
@@ -286,13 +296,12 @@ def overlay_drive(plan: Plan) -> Drive:
     )
 
 
-def make_vhost_user(plan: Plan, hypervisor: Traits) -> tuple[int, ...]:
+def make_vhost_user(plan: Plan, hypervisor: Traits, lent: dict[str, int]) -> tuple[int, ...]:
     """Connections to the backends of the vhostUser devices, where the hypervisor does not connect itself."""
     if not plan.vhost_user or not hypervisor.takes_connections:
         return ()
-    from vm_launch import sockets, store
+    from vm_launch import sockets
 
-    lent = store.take()
     return tuple(
         inheritable(lent[place.name] if place.name in lent else sockets.connect(place))
         for place in sockets.places(plan)
@@ -423,11 +432,6 @@ def pci_groups(plan: Plan) -> tuple[str, ...]:
     from vm_launch import pci  # few VMs have any
 
     return pci.groups(plan)
-
-
-def inheritable(descriptor: int) -> int:
-    os.set_inheritable(descriptor, True)  # noqa: FBT003
-    return descriptor
 
 
 def inherited(descriptor: int) -> str:
