@@ -112,6 +112,11 @@ HOME_TAG = "home"
 SHARED_UNIT = PREFIX + "shared.service"
 
 
+def net_unit(vm: str) -> str:
+    """What makes the host's end of the VM's network: TAPs, bridges, addresses and rules."""
+    return f"{PREFIX}{vm}-net.service"
+
+
 def pci_unit(vm: str) -> str:
     """What hands the host's PCI devices to the VM."""
     return f"{PREFIX}{vm}-pci.service"

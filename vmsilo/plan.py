@@ -7,7 +7,7 @@ The generator writes it beside the VM's units; nothing in it is left to compute 
 import json
 from typing import Any, NamedTuple
 
-VERSION = 2
+VERSION = 3
 
 
 # Who may run on a core's other hyperthread while the VM runs on one of them. The values are schedulerIsolation's.
@@ -60,6 +60,26 @@ class PciDevice(NamedTuple):
     force: bool = False  # also if the host can't do without it
 
 
+class Nic(NamedTuple):
+    """A network interface of the guest, and the TAP of the host that is its other end."""
+
+    name: str  # that the guest sees
+    mac: str  # of the guest's end
+    tap: str
+    bridge: str  # of the host, that the TAP is a port of; "" = none
+    addresses: tuple[str, ...]  # of the host's end, with their prefix lengths; only without a bridge
+    peer: str  # who is at the other end of a link to or of a netvm: a VM or "host"; "" = not such a link
+
+
+class Network(NamedTuple):
+    """What the VM reaches of the network, and by what."""
+
+    nics: tuple[Nic, ...]
+    rules: str  # for nft(8): makes the VM's tables on the host anew, in one transaction; "" = it has none
+    tables: tuple[str, ...]  # those tables, each with its family: "inet vmsilo-banking"
+    forward: tuple[int, ...]  # the versions of IP that the host forwards for it: 4, 6
+
+
 class Overlay(NamedTuple):
     """The writable layer over a read-only root."""
 
@@ -88,6 +108,7 @@ class Plan(NamedTuple):
     shares: tuple[Share, ...]
     vhost_user: tuple[VhostUser, ...]
     pci: tuple[PciDevice, ...]
+    network: Network
     kernel_params: tuple[str, ...]
     memory: int  # MiB
     hugepages: bool
@@ -153,6 +174,7 @@ def loads(text: str) -> Plan:
     fields["shares"] = tuple(Share(**item) for item in fields["shares"])
     fields["vhost_user"] = tuple(VhostUser(**_with_settings(item)) for item in fields["vhost_user"])
     fields["pci"] = tuple(PciDevice(**_with_settings(item)) for item in fields["pci"])
+    fields["network"] = _network(fields["network"])
     fields["credentials"] = tuple(Credential(**item) for item in fields["credentials"])
     for key in ("kernel_params", "extra_args", "extra_run_args"):
         fields[key] = tuple(fields[key])
@@ -175,6 +197,11 @@ def _fields(text: str) -> dict[str, Any]:
 
 def _disk(item: dict[str, Any]) -> Disk:
     return Disk(**_with_settings(item))
+
+
+def _network(item: dict[str, Any]) -> Network:
+    nics = tuple(Nic(**{**nic, "addresses": tuple(nic["addresses"])}) for nic in item["nics"])
+    return Network(nics, item["rules"], tuple(item["tables"]), tuple(item["forward"]))
 
 
 def _with_settings(item: dict[str, Any]) -> dict[str, Any]:

@@ -93,6 +93,7 @@ def make_plan(vm: Vm, core_scheduling: str) -> plan.Plan:
         shares=tuple([plan.Share(share.tag, paths.share_socket(vm.name, share.tag)) for share in vm.shares]),
         vhost_user=vm.vhost_user,
         pci=vm.pci,
+        network=plan.Network((), "", (), ()),
         kernel_params=vm.kernel_params,
         memory=vm.memory,
         hugepages=vm.hugepages,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from launch import tiny, vhost
-from vmsilo.plan import Credential, Overlay, Plan, dumps
+from vmsilo.plan import Credential, Network, Overlay, Plan, dumps
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,6 +52,7 @@ def minimal_plan(**changes: Any) -> Plan:
         shares=(),
         vhost_user=(),
         pci=(),
+        network=Network((), "", (), ()),
         kernel_params=(),
         memory=512,
         hugepages=False,
