@@ -23,6 +23,7 @@ PACKAGES: tuple[str, ...] = (
     "e2fsprogs",
     "iproute2",
     "kmod",
+    "knot",  # the name servers of the internet that tests have
     "libnss-systemd",
     "libpam-systemd",
     "man-db",
@@ -34,6 +35,7 @@ PACKAGES: tuple[str, ...] = (
     "procps",
     "python3",
     "python3-jeepney",
+    "python3-nftables",
     "python3-pyroute2",
     "python3-pyudev",
     "python3-seccomp",
@@ -93,7 +95,7 @@ mkdir -p "$1/etc/systemd/journald.conf.d"
 printf '[Journal]\\nStorage=volatile\\nRateLimitBurst=0\\n' >"$1/etc/systemd/journald.conf.d/lab.conf"
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer man-db.timer e2scrub_all.timer fstrim.timer \
     podman.socket podman-auto-update.timer podman-restart.service netavark-dhcp-proxy.socket console-getty.service \
-    sys-kernel-debug.mount sys-kernel-tracing.mount
+    sys-kernel-debug.mount sys-kernel-tracing.mount knot.service
 do
     ln -sf /dev/null "$1/etc/systemd/system/$unit"
 done
