@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vsock_cmd.systemctl import Outcome, parse_show
+from vmsilo.systemctl import Outcome, parse_show
 
 CAPTURED = Path(__file__).parent / "captured"
 

@@ -3,9 +3,9 @@
 import sys
 import time
 
+from vmsilo import arguments, vms
 from vmsilo.failure import EX_USAGE, Failure, complain
-from vsock_cmd import arguments, vms
-from vsock_cmd.vms import Vm
+from vmsilo.vms import Vm
 
 PROGRAM = "vm-list"
 USAGE = "usage: vm-list [--json]\n"

@@ -3,9 +3,9 @@
 import sys
 import time
 
+from vmsilo import systemctl
 from vmsilo.failure import one_line
-from vsock_cmd import systemctl
-from vsock_cmd.systemctl import Outcome, Running, UnitState
+from vmsilo.systemctl import Outcome, Running, UnitState
 
 _PERIOD = 0.3  # seconds between two looks; a look costs a systemctl
 _CLEAR = "\r\x1b[K"

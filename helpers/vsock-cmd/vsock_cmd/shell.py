@@ -18,9 +18,9 @@ import sys
 import termios
 import tty
 
-from vmsilo import names, paths
+from vmsilo import arguments, names, paths
 from vmsilo.failure import EX_NOPERM, EX_USAGE, Failure, complain
-from vsock_cmd import arguments, console, handover, plain
+from vsock_cmd import console, handover, plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _is_keyboard(status: os.stat_result) -> bool:
 
 def _why_not(vm: str) -> Failure:
     """Why nobody listens on the VM's console socket."""
-    from vsock_cmd import vms  # asks systemd, which the usual way does without
+    from vmsilo import vms  # asks systemd, which the usual way does without
 
     states = vms.query()
     vms.chosen([vm], states)  # raises for a name that no VM has

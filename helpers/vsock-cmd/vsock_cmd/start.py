@@ -1,9 +1,9 @@
 """vm-start: start VMs and wait until they can be used."""
 
-from vmsilo import names
+from vmsilo import arguments, names, systemctl, vms
 from vmsilo.failure import EX_NOPERM, EX_UNAVAILABLE, EX_USAGE, Failure, complain
-from vsock_cmd import arguments, progress, systemctl, vms
-from vsock_cmd.systemctl import Outcome, UnitState
+from vmsilo.systemctl import Outcome, UnitState
+from vsock_cmd import progress
 
 PROGRAM = "vm-start"
 USAGE = """\

@@ -1,10 +1,10 @@
 """vm-stop: shut VMs down, or kill them."""
 
-from vmsilo import names
+from vmsilo import arguments, names, systemctl, vms
 from vmsilo.failure import EX_UNAVAILABLE, EX_USAGE, Failure, complain
-from vsock_cmd import arguments, progress, systemctl, vms
+from vmsilo.systemctl import UnitState
+from vsock_cmd import progress
 from vsock_cmd.start import refused
-from vsock_cmd.systemctl import UnitState
 
 PROGRAM = "vm-stop"
 USAGE = """\

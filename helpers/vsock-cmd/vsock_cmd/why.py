@@ -1,8 +1,7 @@
 """Why a VM can't be reached, in a line: what systemd knows about its units. Only loaded once something failed."""
 
-from vmsilo import names
+from vmsilo import names, systemctl, vms
 from vmsilo.failure import Failure, reason
-from vsock_cmd import systemctl, vms
 
 
 def open_socket(vm: str) -> None:

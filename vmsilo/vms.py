@@ -2,11 +2,10 @@
 
 from typing import NamedTuple
 
-from vmsilo import names
+from vmsilo import names, systemctl
 from vmsilo.failure import EX_NOINPUT, Failure, one_line
 from vmsilo.notify import note_of
-from vsock_cmd import systemctl
-from vsock_cmd.systemctl import UnitState
+from vmsilo.systemctl import UnitState
 
 STATES = {
     "active": "running",

@@ -1,4 +1,4 @@
-"""The command lines of vm-start, vm-stop, vm-shell and vm-list, and how these programs end.
+"""The command lines of vm-start, vm-stop, vm-shell, vm-list and vm-net, and how these programs end.
 
 No argparse: its import alone costs as much as the rest of such a program.
 """
