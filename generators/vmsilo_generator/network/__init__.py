@@ -1,0 +1,1 @@
+"""Networks in the configuration. Loaded only where a VM has one."""
