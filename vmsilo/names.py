@@ -117,6 +117,27 @@ def net_unit(vm: str) -> str:
     return f"{PREFIX}{vm}-net.service"
 
 
+# The interface of a VM that leads to its netvm.
+UPSTREAM = "upstream"
+
+# What the host's kernel has beside an interface that we made (ifalias): ours are known by that, and by nothing else.
+BRIDGE_ALIAS = "vmsilo bridge"  # of a bridge that the user named
+
+
+def tap_alias(vm: str, nic: str) -> str:
+    """Of the TAP that is the host's end of the VM's interface *nic*."""
+    return f"vmsilo {vm} {nic}"
+
+
+def link_alias(netvm: str, client: str) -> str:
+    """Of the bridge that connects the TAPs of two VMs."""
+    return f"vmsilo {netvm} {client}"
+
+
+# The group (ip-link(8)) of all interfaces that we made, for rules of the user's own.
+INTERFACE_GROUP = 5000
+
+
 def pci_unit(vm: str) -> str:
     """What hands the host's PCI devices to the VM."""
     return f"{PREFIX}{vm}-pci.service"
