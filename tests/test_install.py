@@ -76,6 +76,7 @@ def test_files_are_where_the_system_looks(staged: Path) -> None:
         "/usr/bin/vm-stop",
         "/usr/bin/vm-shell",
         "/usr/bin/vm-list",
+        "/usr/bin/vm-net",
         "/usr/bin/vm-image",
         "/usr/bin/vm-pci",
         "/usr/libexec/vmsilo/vm-home",

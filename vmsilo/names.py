@@ -134,6 +134,12 @@ def link_alias(netvm: str, client: str) -> str:
     return f"vmsilo {netvm} {client}"
 
 
+def names_of_alias(alias: str) -> tuple[str, str] | None:
+    """The two names in an alias made by tap_alias() or link_alias(), or None for any other text."""
+    words = alias.split(" ")
+    return (words[1], words[2]) if len(words) == 3 and words[0] == "vmsilo" and is_vm_name(words[1]) else None
+
+
 # The group (ip-link(8)) of all interfaces that we made, for rules of the user's own.
 INTERFACE_GROUP = 5000
 

@@ -72,6 +72,9 @@ def bash(systemd: Systemd, tmp_path: Path) -> Bash:
         (["vm-shell", "--l"], ["--log"]),
         (["vm-list", "--"], ["--json", "--help"]),
         (["vm-list", ""], ["--json", "--help"]),
+        (["vm-net", ""], ["a-b", "demo", "slow", "up"]),
+        (["vm-net", "demo", "--j"], ["--json"]),
+        (["vm-net", "--dot", "--"], []),
         (["vm-run", ""], ["a-b", "demo", "slow", "up"]),
         (["vm-run", "-t", "--user", "root", "d"], ["demo"]),
         (["vm-run", "--user", ""], []),
@@ -135,7 +138,9 @@ def test_every_command_has_completion() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["vm-start"], ["vm-stop"], ["vm-shell"], ["vm-list"], ["vm-run"], ["vm-image", "build"]], ids=" ".join
+    "command",
+    [["vm-start"], ["vm-stop"], ["vm-shell"], ["vm-list"], ["vm-net"], ["vm-run"], ["vm-image", "build"]],
+    ids=" ".join,
 )
 def test_offers_the_options_there_are(bash: Bash, command: list[str]) -> None:
     launcher = next(path for path in launchers() if path.name == command[0])

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tools.conftest import Systemd
-from vsock_cmd.list import duration, size
+from vmsilo.amounts import duration, size
 
 
 def test_table(systemd: Systemd) -> None:

@@ -4,6 +4,7 @@ import sys
 import time
 
 from vmsilo import arguments, vms
+from vmsilo.amounts import duration, size
 from vmsilo.failure import EX_USAGE, Failure, complain
 from vmsilo.vms import Vm
 
@@ -59,29 +60,3 @@ def _line(row: tuple[str, ...], widths: list[int]) -> str:
         message,
     ]
     return "  ".join(cells).rstrip() + "\n"
-
-
-def size(count: int | None) -> str:
-    """Bytes in binary units, such as ``1.5G``."""
-    if count is None:
-        return "-"
-    amount = float(count)
-    for unit in ("B", "K", "M"):
-        if amount < 1024:
-            return f"{amount:.0f}{unit}"
-        amount /= 1024
-    return f"{amount:.1f}G"
-
-
-def duration(seconds: float | None) -> str:
-    """The two largest units, such as ``3d 4h`` or ``5min 2s``."""
-    if seconds is None:
-        return "-"
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}min {whole % 60}s"
-    if whole < 86400:
-        return f"{whole // 3600}h {whole % 3600 // 60}min"
-    return f"{whole // 86400}d {whole % 86400 // 3600}h"
