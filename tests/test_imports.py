@@ -73,18 +73,22 @@ def test_the_generator_is_lean(path: Path) -> None:
 
 # Of the modules of the generator and of vmsilo, these and no others.
 MAY_IMPORT = {
-    "model": {"vmsilo.plan"},
+    "model": {"vmsilo.plan", "policies"},
     "unitfile": set(),
     "machine": {"vmsilo.plan", "model"},
     "log": set(),
     "output": {"unitfile"},
-    "source": {"vmsilo.paths", "model"},
+    "policies": {"vmsilo.failure", "vmsilo.paths", "vmsilo.policy"},
+    "source": {"vmsilo.paths", "vmsilo.policy", "model", "policies"},
     "resolve": {
         "vmsilo.names", "vmsilo.paths", "vmsilo.plan", "vmsilo.ports", "machine", "model", "hypervisor", "virtiofs",
     },
     "virtiofs": {"vmsilo.paths", "vmsilo.plan", "machine", "model"},
     "hypervisor": {"vmsilo.plan", "hypervisor"},
-    "roles": {"vmsilo.names", "vmsilo.paths", "vmsilo.plan", "machine", "model", "unitfile", "hypervisor", "roles"},
+    "roles": {
+        "vmsilo.names", "vmsilo.paths", "vmsilo.plan",
+        "hypervisor", "machine", "model", "policies", "roles", "unitfile",
+    },
 }  # fmt: skip
 
 
@@ -125,11 +129,11 @@ FOUND_OURS = NOTHING_FOUND_OURS | {
     f"vmsilo_generator.{name}"
     for name in (
         "across", "check", "hypervisor", "hypervisor.cloud_hypervisor", "log", "machine", "model", "options",
-        "output", "reader", "resolve", "roles", "roles.command", "roles.console", "roles.home", "roles.refusal",
-        "roles.sandbox", "roles.share", "roles.slices", "roles.vm", "roles.vsock", "run", "source", "syntax",
-        "unitfile", "virtiofs",
+        "output", "policies", "reader", "resolve", "roles", "roles.command", "roles.console", "roles.home",
+        "roles.refusal", "roles.sandbox", "roles.share", "roles.slices", "roles.vm", "roles.vsock", "run", "source",
+        "syntax", "unitfile", "virtiofs",
     )
-} | {f"vmsilo.{name}" for name in ("failure", "names", "plan", "ports")}  # fmt: skip
+} | {f"vmsilo.{name}" for name in ("failure", "names", "plan", "policy", "ports")}  # fmt: skip
 
 # By tomllib, enum, typing and json; nothing else may come.
 FOUND_STDLIB = {

@@ -6,16 +6,21 @@ import socket
 from pathlib import Path
 
 import pytest
+from cases import PASSWD, TREES, word
 from project import ROOT
 
-from vm_sandbox import policy
 from vm_sandbox.main import main, split
-from vm_sandbox.policy import Policy
 from vm_sandbox.rules import NAMESPACES, WHOLE, Masked, Rule, rules
+from vmsilo import names, paths, policy
 from vmsilo.failure import Failure
+from vmsilo.policy import Policy
+from vmsilo_generator import run, source
+from vmsilo_generator.model import Facts
+from vmsilo_generator.policies import Policies
+from vmsilo_generator.source import ConfigFile
+from vmsilo_generator.unitfile import File
 
 POLICIES = sorted((ROOT / "units/seccomp").iterdir())
-TREES = ROOT / "tests" / "trees"
 
 each_policy = pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
 
@@ -60,8 +65,8 @@ def test_policy_says_why(path: Path) -> None:
 
 @each_policy
 def test_policy_is_used_and_described(path: Path) -> None:
-    links = {link.readlink().name for link in TREES.glob("*/units.expected/*.d/*.conf")}
-    assert path.name in links
+    units = [unit.read_text() for unit in TREES.glob("*/units.expected/*.service")]
+    assert any(re.search(rf"^SystemCallFilter=.*\b{word(path.stem)}\b", unit, re.MULTILINE) for unit in units)
     assert f"\n.It {path.stem} Ta" in (ROOT / "man/vmsilo-security.7").read_text()
 
 
@@ -135,3 +140,47 @@ def test_command_line(capfd: pytest.CaptureFixture[str]) -> None:
     capfd.readouterr()
     assert main(["/nonexistent.conf", "--", "true"]) == 66
     assert capfd.readouterr().err == "sandbox: cannot read /nonexistent.conf: No such file or directory\n"
+
+
+def test_in_a_unit_policies_add_up() -> None:
+    texts = {
+        "one": "SystemCallFilter=write read\nRestrictAddressFamilies=AF_UNIX\n",
+        "other": "SystemCallFilter=openat\nSystemCallFilter=write\nRestrictNamespaces=user\n",
+        "third": "MemoryDenyWriteExecute=no\n",
+    }
+    policies = Policies(texts)
+    assert policies.lines(("one", "other")) == (
+        ("RestrictAddressFamilies", "AF_UNIX"),
+        ("RestrictNamespaces", "user"),
+        ("SystemCallFilter", "openat read write"),
+    )
+    assert policies.lines(("third",)) == (("MemoryDenyWriteExecute", "no"),)
+    assert policies.lines(()) == ()
+
+
+@pytest.mark.parametrize(
+    ("missing", "refused", "isolated"),
+    [("base", {"plain", "given"}, False), ("qemu", {"plain", "given"}, True), ("vm-pci", {"given"}, False)],
+)
+def test_without_a_policy_what_needs_it_is_refused(missing: str, refused: set[str], *, isolated: bool) -> None:
+    """And what does not is not. A policy that is none is as good as missing."""
+    qemu = 'hypervisor = "qemu"\n'
+    host = 'user = "david"\nisolatedPciDevices = ["01:00.0"]\n'
+    texts = {"host": host, "plain": qemu, "given": qemu + 'pciDevices = [{ path = "01:00.0" }]\n'}
+    files = [ConfigFile(name, f"/etc/vmsilo.d/{name}.toml", text) for name, text in texts.items()]
+    whole = source.policies("")
+    path = f"{paths.POLICIES}/{missing}.conf"
+    for broken, message in (
+        ({name: text for name, text in whole.items() if name != missing}, f"there is no policy {path}"),
+        (whole | {missing: "SystemCallFilter=@mount\n"}, f"{path}:1: 'SystemCallFilter=@mount' is no line"),
+    ):
+        made = run.make(files, PASSWD, Facts(policies=Policies(broken)))
+        units = {entry.name: entry.text for entry in made.entries if isinstance(entry, File)}
+        for vm in texts.keys() - {"host"}:
+            assert (message in units[names.command_socket_unit(vm)]) is (vm in refused)
+            assert (names.vm_unit(vm) in units) is (vm not in refused)
+        assert (names.PCI_ISOLATION_UNIT in units) is isolated
+        files_with_problems = {problem.file for problem in made.problems}
+        expected = refused | ({"host"} if not isolated else set())
+        assert files_with_problems == {f"/etc/vmsilo.d/{name}.toml" for name in expected}
+        assert all(message in problem.message for problem in made.problems)

@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from vmsilo.plan import Disk, PciDevice, VhostUser
+from vmsilo_generator.policies import Policies
 
 
 class Hypervisor(StrEnum):
@@ -104,6 +105,7 @@ class Facts(NamedTuple):
 
     kvm_group: bool = True  # whether there is the group that /dev/kvm belongs to
     private_pids: bool = True  # whether systemd has PrivatePIDs=; one that has not complains of it at each reload
+    policies: Policies = Policies({})
 
 
 class Problem(NamedTuple):

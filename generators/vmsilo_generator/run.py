@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import vmsilo
 from vmsilo import names, paths, plan
-from vmsilo.failure import EX_SOFTWARE, EX_USAGE
+from vmsilo.failure import EX_SOFTWARE, EX_USAGE, Failure
 from vmsilo_generator import across, check, output, roles, source
 from vmsilo_generator.log import PROGRAM, Log, run_by_systemd, write_error
 from vmsilo_generator.machine import Machine, Refusal
@@ -168,7 +168,11 @@ def make(files: Sequence[ConfigFile], passwd: str, host: Facts) -> Made:
         rendered, _ = render(machines, config.broken)
     entries = [entry for name in sorted(rendered) for entry in rendered[name]]
     if config.host is not None:
-        entries += entries_of_host(config.host, config.vms)
+        try:
+            entries += entries_of_host(config.host, config.vms, host)
+        except Failure as failure:
+            fault = Problem(config.host.file, (), f"the host's own units are missing: {failure}")
+            config = across.refuse(config, files, [fault])
     return Made(machines, entries, config.problems)
 
 
@@ -185,6 +189,9 @@ def render(
             made[name] = entries_of(machine)
         except ValueError as error:
             problems.append(Problem(machine.file, (), f"can't be written into a unit: {error}"))
+            continue
+        except Failure as failure:
+            problems.append(Problem(machine.file, (), str(failure)))
             continue
         problems += owners.claim(name, machine.file, made[name])
     for refused in broken:
@@ -221,18 +228,19 @@ def clash(one: tuple[str, str], other: tuple[str, str], name: str) -> Problem:
 
 
 def entries_of(machine: Machine) -> Entries:
-    """Raises ValueError for a value that can't be written into a unit."""
+    """Raises ValueError for a value that can't be written into a unit, Failure for a policy that is missing."""
     made = [entry.file() if isinstance(entry, Unit) else entry for entry in roles.units(machine)]
     # Not for everybody: the guest's credentials are in there, and what else somebody passes to his VM.
     made.append(File(names.plan_file(machine.plan.vm), plan.dumps(machine.plan), mode=0o600))
     return made
 
 
-def entries_of_host(host: Host, vms: Sequence[Vm]) -> Entries:
+def entries_of_host(host: Host, vms: Sequence[Vm], facts: Facts) -> Entries:
+    """Raises Failure for a policy that is missing."""
     decided = host_plan(host, vms)
-    made = [entry.file() if isinstance(entry, Unit) else entry for entry in roles.of_host(decided, host.file)]
+    made = [entry.file() if isinstance(entry, Unit) else entry for entry in roles.of_host(decided, host.file, facts)]
     if any(vm.home for vm in vms):
-        made += [entry.file() if isinstance(entry, Unit) else entry for entry in roles.of_homes(host)]
+        made += [entry.file() if isinstance(entry, Unit) else entry for entry in roles.of_homes(host, facts)]
     made.append(File(names.HOST_PLAN_FILE, plan.dumps(decided)))
     return made
 

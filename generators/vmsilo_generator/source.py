@@ -9,8 +9,10 @@ import os
 import stat
 from typing import NamedTuple
 
+from vmsilo import paths, policy
 from vmsilo.paths import CONFIG_DIRECTORIES, CONFIG_SUFFIX
 from vmsilo_generator.model import Facts
+from vmsilo_generator.policies import Policies
 
 PASSWD = "/etc/passwd"
 GROUP = "/etc/group"
@@ -22,6 +24,9 @@ LIBRARY = b"/libsystemd-shared-"  # and its version
 VERSION_LENGTH = 3  # digits
 
 PRIVATE_PIDS_SINCE = 257
+
+# In a checkout. Installed, this is the name of nothing.
+OWN_POLICIES = __file__.rpartition("/generators/")[0] + "/units/seccomp"
 
 # Far above any configuration, far below what would slow the boot.
 SIZE_MAX = 1 << 20
@@ -53,7 +58,7 @@ def directories(root: str = "", environment: str = "") -> tuple[str, ...]:
 
 def find(dirs: tuple[str, ...] | list[str]) -> list[ConfigFile]:
     """All configuration files of *dirs*, sorted by name, each name once."""
-    paths: dict[str, str] = {}
+    chosen: dict[str, str] = {}
     faults: list[ConfigFile] = []
     for directory in dirs:
         try:
@@ -65,8 +70,8 @@ def find(dirs: tuple[str, ...] | list[str]) -> list[ConfigFile]:
             continue
         for entry in entries:
             if entry.endswith(CONFIG_SUFFIX) and entry[0] != ".":
-                paths.setdefault(entry, f"{directory}/{entry}")
-    found = (read(paths[entry]) for entry in sorted(paths))
+                chosen.setdefault(entry, f"{directory}/{entry}")
+    found = (read(chosen[entry]) for entry in sorted(chosen))
     return faults + [file for file in found if file is not None]
 
 
@@ -135,7 +140,24 @@ def facts(root: str = "") -> Facts:
     return Facts(
         kvm_group=has_group(root, KVM_GROUP),
         private_pids=version is None or version >= PRIVATE_PIDS_SINCE,
+        policies=Policies(policies(root)),
     )
+
+
+def policies(root: str) -> dict[str, str]:
+    """The texts of all policies that can be read, by name: the checkout's own, where this is one."""
+    for directory in (OWN_POLICIES, root.rstrip("/") + paths.POLICIES):
+        try:
+            entries = os.listdir(directory)
+        except OSError:
+            continue
+        files = {entry: read(f"{directory}/{entry}") for entry in entries if entry.endswith(policy.SUFFIX)}
+        return {
+            entry.removesuffix(policy.SUFFIX): file.text
+            for entry, file in files.items()
+            if file is not None and not file.fault
+        }
+    return {}
 
 
 def has_group(root: str, name: str) -> bool:

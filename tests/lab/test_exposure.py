@@ -5,20 +5,19 @@ VMSILO_REWRITE_FIGURES=1 writes the page's table anew, for review with git diff.
 
 import os
 import re
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
+from functools import cache
 from typing import NamedTuple
 
 import pytest
+from cases import CASES, REAL, make
 from project import ROOT
 
 from lab import config
 from lab.host import Host
 from vmsilo import paths
+from vmsilo_generator.unitfile import File
 
 PAGE = ROOT / "man" / "vmsilo-security.7"
-TREES = ROOT / "tests" / "trees"
 FIRST = '.\\" The figures: VMSILO_REWRITE_FIGURES=1 pytest tests/lab/test_exposure.py\n'
 LAST = '.\\" The end of the figures.\n'
 
@@ -35,13 +34,22 @@ class Measured(NamedTuple):
 
     name: str  # with "name" for the VM's
     of: str  # whose it is, where it depends on the hypervisor
-    file: Path
+    file: str  # its real name
+    text: str
     most: float  # exposure it may have
 
 
 def of_tree(case: str, unit: str, of: str, most: float, tag: str = "tag") -> Measured:
     file = unit.replace("name", "work", 1).replace("-tag.", f"-{tag}.")
-    return Measured(unit, of, TREES / case / "units.expected" / file, most)
+    return Measured(unit, of, file, units_of(case)[file], most)
+
+
+@cache
+def units_of(case: str) -> dict[str, str]:
+    return {entry.name: entry.text for entry in make(case, REAL).entries if isinstance(entry, File)}
+
+
+TRIM = ROOT / "units" / "vmsilo-trim.service"
 
 
 MEASURED = (
@@ -59,7 +67,7 @@ MEASURED = (
     of_tree("qemu", "vmsilo-shared.service", "", ONESHOT_MAX),
     of_tree("pci", "vmsilo-name-pci.service", "", ONESHOT_MAX),
     of_tree("pci", "vmsilo-pci-isolation.service", "", ONESHOT_MAX),
-    Measured("vmsilo-trim.service", "", ROOT / "units" / "vmsilo-trim.service", ONESHOT_MAX),
+    Measured(TRIM.name, "", TRIM.name, TRIM.read_text(), ONESHOT_MAX),
 )
 
 
@@ -75,19 +83,17 @@ def the_systemd_of_the_page(lab: Host) -> None:
 
 
 @pytest.fixture(scope="module")
-def units(lab: Host) -> Iterator[dict[Measured, Verdict]]:
+def units(lab: Host) -> dict[Measured, Verdict]:
     """Every unit of the table, measured by the lab's systemd."""
-    yield {unit: offline(lab, unit.file) for unit in MEASURED}
-    lab.run("rm", "-rf", "/run/exposure")
+    return {unit: offline(lab, unit.file, unit.text) for unit in MEASURED}
 
 
-def offline(lab: Host, file: Path) -> Verdict:
-    place = f"/run/exposure/{file.parent.parent.name}"
-    lab.write(f"{place}/{file.name}", file.read_text())
-    for link in (file.parent / f"{file.name}.d").glob("*.conf"):
-        lab.run("mkdir", "-p", f"{place}/{file.name}.d")
-        lab.run("ln", "-sf", str(link.readlink()), f"{place}/{file.name}.d/{link.name}")
-    return judged(lab, "--offline=yes", f"{place}/{file.name}")
+def offline(lab: Host, file: str, text: str) -> Verdict:
+    path = f"/run/exposure/{file}"
+    lab.write(path, text)
+    verdict = judged(lab, "--offline=yes", path)
+    lab.run("rm", "-r", "/run/exposure")
+    return verdict
 
 
 def judged(lab: Host, *arguments: str) -> Verdict:
@@ -141,7 +147,7 @@ def test_exposure_is_small(units: dict[Measured, Verdict]) -> None:
 def test_every_service_is_measured() -> None:
     measured = {unit.name for unit in MEASURED}
     assert {path.name for path in (ROOT / "units").glob("*.service")} <= measured
-    written = {path.name for case in TREES.iterdir() for path in case.glob("units.expected/vmsilo-work*.service")}
+    written = {file for case in CASES for file in units_of(case) if re.match(r"vmsilo-work.*\.service$", file)}
     plain = {re.sub(r"-virtiofs-.*", "-virtiofs-tag.service", name.replace("work", "name", 1)) for name in written}
     assert plain <= measured
 
@@ -154,14 +160,10 @@ def test_the_running_system_agrees(lab: Host) -> None:
             assert judged(lab, unit) == judged(lab, "--offline=yes", f"{paths.GENERATOR_DIR}/{file}")
 
 
-def test_a_hole_is_seen(lab: Host, tmp_path: Path) -> None:
+def test_a_hole_is_seen(lab: Host) -> None:
     """The tests above mean nothing if the figures can't change."""
-    whole = tmp_path / "whole" / "units.expected" / "hole.service"
-    holed = tmp_path / "holed" / "units.expected" / "hole.service"
-    for path in (whole, holed):
-        path.parent.mkdir(parents=True)
-    shutil.copy(TREES / "qemu/units.expected/vmsilo-work-vm.service", whole)
-    holed.write_text(whole.read_text().replace("PrivateNetwork=yes\n", ""))
-    before, after = offline(lab, whole), offline(lab, holed)
+    whole = units_of("qemu")["vmsilo-work-vm.service"]
+    holed = whole.replace("PrivateNetwork=yes\n", "")
+    before, after = offline(lab, "hole.service", whole), offline(lab, "hole.service", holed)
     assert set(after.missing) - set(before.missing) == {"PrivateNetwork="}
     assert after.figure > before.figure

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from cases import REAL
 
 from lab import config
 from lab.host import Host
@@ -54,13 +55,9 @@ def attempts(lab: Host, probe: str, policy: sandbox.Policy) -> dict[str, str]:
         ("DynamicUser", "yes"),
         ("ExecStart", policy.command(probe, "/run/probe.py")),
         ("StandardOutput", f"truncate:{output}"),
-        *policy.closed(),
+        *policy.lines(REAL),
     )
     lab.write(f"/run/systemd/system/{unit}", Unit(unit, (("Service", lines),)).file().text)
-    lab.run("rm", "-rf", f"/run/systemd/system/{unit}.d")
-    for link in policy.links(unit):
-        lab.run("mkdir", "-p", f"/run/systemd/system/{unit}.d")
-        lab.run("ln", "-s", link.target, f"/run/systemd/system/{link.name}")
     lab.reload()
     lab.systemctl("start", unit)
     return dict(line.split() for line in lab.read(output).splitlines())
@@ -101,21 +98,31 @@ def test_logged(lab: Host, probe: str) -> None:
     assert 0 not in new  # read
 
 
-def test_without_its_policies_nothing_runs(lab: Host, probe: str) -> None:
-    """A policy that is missing is no open door."""
+def test_without_policies_nothing_runs(lab: Host, probe: str) -> None:
+    """They open what is closed."""
     with pytest.raises(AssertionError):
-        attempts(lab, probe, sandbox.Policy(("missing",)))
+        attempts(lab, probe, sandbox.Policy(()))
+
+
+def test_without_a_policy_a_vm_refuses(lab: Host) -> None:
+    """And says which it is."""
+    file = f"{paths.POLICIES}/qemu.conf"
+    lab.run("mv", file, "/run/qemu.conf")
+    try:
+        with lab.configured({"unpoliced": config.vm("minimal")}):
+            assert lab.systemctl("start", names.command_socket_unit("unpoliced"), check=False).code != 0
+            assert file in lab.show(names.command_socket_unit("unpoliced"), "Description")["Description"]
+            assert lab.show(names.vm_unit("unpoliced"), "LoadState")["LoadState"] == "not-found"
+    finally:
+        lab.run("mv", "/run/qemu.conf", file)
 
 
 def test_both_readers_allow_the_same(lab: Host) -> None:
     """What systemd adds to a list by itself is nothing that the policies do not have."""
     unit = "vmsilo-list.service"
     policy = sandbox.Policy(POLICIES)
-    lines = (("ExecStart", "/bin/true"), *policy.closed())
+    lines = (("ExecStart", "/bin/true"), *policy.lines(REAL))
     lab.write(f"/run/systemd/system/{unit}", Unit(unit, (("Service", lines),)).file().text)
-    lab.run("mkdir", "-p", f"/run/systemd/system/{unit}.d")
-    for link in policy.links(unit):
-        lab.run("ln", "-sf", link.target, f"/run/systemd/system/{link.name}")
     lab.reload()
     by_systemd = set(lab.show(unit, "SystemCallFilter")["SystemCallFilter"].split())
     files = [f"{paths.POLICIES}/{name}.conf" for name in POLICIES]

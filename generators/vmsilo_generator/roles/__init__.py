@@ -7,7 +7,7 @@ from vmsilo.plan import HostPlan
 from vmsilo_generator import unitfile
 from vmsilo_generator.hypervisor import needs
 from vmsilo_generator.machine import Machine, Refusal
-from vmsilo_generator.model import Host
+from vmsilo_generator.model import Facts, Host
 from vmsilo_generator.roles import command, console, slices, vm, vsock
 from vmsilo_generator.roles import refusal as refusals
 from vmsilo_generator.unitfile import Link, Unit
@@ -16,7 +16,7 @@ from vmsilo_generator.unitfile import Link, Unit
 def units(machine: Machine) -> Iterator[Unit | Link]:
     """Everything systemd is told about one VM.
 
-    Raises ValueError for a value that can't be written into a unit.
+    Raises ValueError for a value that can't be written into a unit, Failure for a policy that is missing.
     """
     need = needs(machine.plan.hypervisor)
     yield from command.units(machine, need)
@@ -39,19 +39,19 @@ def units(machine: Machine) -> Iterator[Unit | Link]:
     yield slices.unit(machine)
 
 
-def of_host(plan: HostPlan, file: str) -> Iterator[Unit | Link]:
+def of_host(plan: HostPlan, file: str, facts: Facts) -> Iterator[Unit | Link]:
     """What concerns all VMs."""
     if plan.isolated:
         from vmsilo_generator.roles import pci
 
-        yield from pci.isolation(plan, file)
+        yield from pci.isolation(plan, file, facts)
 
 
-def of_homes(host: Host) -> Iterator[Unit | Link]:
+def of_homes(host: Host, facts: Facts) -> Iterator[Unit | Link]:
     """What all VMs that have a home use."""
     from vmsilo_generator.roles import home
 
-    yield from home.shared(host)
+    yield from home.shared(host, facts)
     yield unitfile.wants("multi-user.target", names.SHARED_UNIT)
 
 

@@ -18,7 +18,6 @@ def units(machine: Machine, need: Needs) -> Iterator[Unit | Link]:
     yield unitfile.wants("sockets.target", names.command_socket_unit(machine.plan.vm))
     policy = sandbox.Policy(("base", "unix", *(["vsock"] if need.vsock_by_kernel else [])))
     yield service(machine, need, policy)
-    yield from policy.links(names.command_service_unit(machine.plan.vm))
 
 
 def socket(machine: Machine) -> Unit:
@@ -78,7 +77,7 @@ def service(machine: Machine, need: Needs, policy: sandbox.Policy) -> Unit:
                     *(RESERVED_PORT if need.vsock_by_kernel else sandbox.NO_CAPABILITY),
                     *sandbox.NO_NETWORK,
                     *sandbox.HELPER,
-                    *policy.closed(),
+                    *policy.lines(machine.facts),
                     *sandbox.view(*([plan.vsock.rpartition("/")[0]] if plan.vsock else [])),
                 ),
             ),

@@ -15,7 +15,6 @@ POLICY = sandbox.Policy(("base", "unix"))
 def units(machine: Machine) -> Iterator[Unit | Link]:
     yield socket(machine)
     yield service(machine)
-    yield from POLICY.links(names.console_service_unit(machine.plan.vm))
 
 
 def socket(machine: Machine) -> Unit:
@@ -49,7 +48,7 @@ def service(machine: Machine) -> Unit:
                     *sandbox.NO_CAPABILITY,
                     *sandbox.NO_NETWORK,
                     *sandbox.HELPER,
-                    *POLICY.closed(),
+                    *POLICY.lines(machine.facts),
                     *sandbox.view(plan.run_dir),
                 ),
             ),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from vmsilo import names, paths
 from vmsilo_generator import unitfile
 from vmsilo_generator.machine import Machine
-from vmsilo_generator.model import Home, Host
+from vmsilo_generator.model import Facts, Home, Host
 from vmsilo_generator.roles import sandbox
 from vmsilo_generator.roles.sandbox import Assignments
 from vmsilo_generator.unitfile import Link, Unit, command, text, words
@@ -38,7 +38,6 @@ def units(machine: Machine, home: Home) -> Iterator[Unit | Link]:
     # A link on the way is judged by the helper, at every start.
     on_the_way = ["/".join(steps[:count]) for count in range(2, len(steps) + 1)]
     arguments = [*(["--parent"] if home.ours else []), paths.HOME_TEMPLATE, home.path]
-    yield from POLICY.links(names.home_unit(vm))
     yield Unit(
         names.home_unit(vm),
         (
@@ -67,7 +66,7 @@ def units(machine: Machine, home: Home) -> Iterator[Unit | Link]:
                     *CAPABILITIES,
                     *sandbox.NO_NETWORK,
                     *[line for line in WITHOUT_HOMES if line[0] not in ("LimitNOFILE", "MemoryMax")],
-                    *POLICY.closed(),
+                    *POLICY.lines(machine.facts),
                     ("LimitNOFILE", FILES_MAX),
                     ("ProtectSystem", "strict"),
                     *places(home),
@@ -89,10 +88,9 @@ def places(home: Home) -> Assignments:
     )
 
 
-def shared(host: Host) -> Iterator[Unit | Link]:
+def shared(host: Host, facts: Facts) -> Iterator[Unit | Link]:
     """What makes the directory of homes and the template, both the user's, whom no static file can know."""
     owner = f":{host.user} :{host.gid}"
-    yield from POLICY.links(names.SHARED_UNIT)
     yield Unit(
         names.SHARED_UNIT,
         (
@@ -117,7 +115,7 @@ def shared(host: Host) -> Iterator[Unit | Link]:
                     *CAPABILITIES,
                     *sandbox.NO_NETWORK,
                     *WITHOUT_HOMES,
-                    *POLICY.closed(),
+                    *POLICY.lines(facts),
                     # Not strict: it makes a directory in /.
                     ("ProtectSystem", "full"),
                     ("ProtectHome", "yes"),

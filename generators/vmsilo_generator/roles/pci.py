@@ -10,6 +10,7 @@ from vmsilo import names, paths
 from vmsilo.plan import HostPlan, Plan
 from vmsilo_generator import unitfile
 from vmsilo_generator.machine import Machine
+from vmsilo_generator.model import Facts
 from vmsilo_generator.roles import sandbox
 from vmsilo_generator.roles.sandbox import Assignments
 from vmsilo_generator.unitfile import Link, Unit
@@ -29,7 +30,7 @@ MEMLOCK_SLACK = 1024  # MiB
 SYSFS = "/sys/bus/pci /sys/devices"
 
 
-def isolation(plan: HostPlan, file: str) -> Iterator[Unit | Link]:
+def isolation(plan: HostPlan, file: str, facts: Facts) -> Iterator[Unit | Link]:
     """What takes the devices from the host's drivers."""
     if not plan.isolated:
         return
@@ -55,14 +56,13 @@ def isolation(plan: HostPlan, file: str) -> Iterator[Unit | Link]:
                     *ONESHOT,
                     *sandbox.NO_CAPABILITY,
                     *ROOM,
-                    *POLICY.closed(),
+                    *POLICY.lines(facts),
                     ("PrivateDevices", "yes"),
                     *sandbox.view(paths.GENERATOR_DIR),
                 ),
             ),
         ),
     )
-    yield from POLICY.links(names.PCI_ISOLATION_UNIT)
     yield unitfile.wants("sysinit.target", names.PCI_ISOLATION_UNIT)
 
 
@@ -93,7 +93,7 @@ def grant(machine: Machine) -> Iterator[Unit | Link]:
                     # To make nodes of VFIO's in the directory that the hypervisor sees.
                     ("CapabilityBoundingSet", "CAP_MKNOD"),
                     *ROOM,
-                    *POLICY.closed(),
+                    *POLICY.lines(machine.facts),
                     ("PrivateTmp", "yes"),
                     ("DeviceAllow", "char-vfio m"),
                     ("DeviceAllow", f"{paths.VFIO}/vfio m"),
@@ -102,7 +102,6 @@ def grant(machine: Machine) -> Iterator[Unit | Link]:
             ),
         ),
     )
-    yield from POLICY.links(names.pci_unit(vm))
 
 
 POLICY = sandbox.Policy(("base", "unix", "vm-pci"))

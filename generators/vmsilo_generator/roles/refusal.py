@@ -11,7 +11,8 @@ from vmsilo_generator.machine import Refusal
 from vmsilo_generator.roles import sandbox
 from vmsilo_generator.unitfile import Link, Unit, about, command, text
 
-# A policy is a drop-in for a service, and this is a socket. What it runs is given all it handles by its unit.
+# Groups of systemd's instead of policies: that a policy is missing must be told by a unit that needs none. What it
+# runs is given all it handles by its unit.
 CALLS = (
     *sandbox.CLOSED,
     ("RestrictAddressFamilies", "AF_UNIX"),

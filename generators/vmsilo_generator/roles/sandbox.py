@@ -7,8 +7,8 @@
 - ``HELPER``: all that a program can do without which starts for a moment and does nothing out of the ordinary.
 - ``BACKEND``: the same for a device of the VM that runs as long as it does.
 - ``KERNEL``: what of HELPER even a hypervisor can do without.
-- ``Policy``: which system calls there are, by files of units/seccomp. ``closed()`` goes into the unit, ``links()``
-  beside it, and ``command()`` is its ExecStart=.
+- ``Policy``: which system calls there are, by files of units/seccomp. ``lines()`` go into the unit, and ``command()``
+  is its ExecStart=.
 - ``view(...)``: which paths there are.
 
 vmsilo-security(7) has a figure for each unit made of these; tests/lab/test_exposure.py holds both together.
@@ -17,11 +17,12 @@ DynamicUser= brings along: a user that owns nothing, a read-only file system, a 
 set-user-ID files, and no shared memory left behind.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from vmsilo import names, paths
-from vmsilo_generator.unitfile import Link, command, words
+from vmsilo_generator import policies
+from vmsilo_generator.model import Facts
+from vmsilo_generator.unitfile import command, words
 
 Assignments = tuple[tuple[str, str], ...]
 
@@ -111,9 +112,9 @@ HELPER: Assignments = (
     ("TasksMax", "16"),
 )
 
-# No call at all, but for those without which none would get to the second: a policy that is missing keeps the unit
-# from starting, and does not leave it open. Refused calls are told so, and not killed for: a new C library that asks
-# for something new must not cost a guest its disk, and one that was taken over learns from neither.
+# No call at all, but for the last one of each program; policies add to that. Refused calls are told so, and not
+# killed for: a new C library that asks for something new must not cost a guest its disk, and one that was taken over
+# learns from neither.
 CLOSED: Assignments = (
     ("LockPersonality", "yes"),
     ("MemoryDenyWriteExecute", "yes"),
@@ -132,28 +133,21 @@ def note(*, off: bool, log: bool) -> str:
 
 
 class Policy(NamedTuple):
-    """The system calls of a unit: the files of units/seccomp that allow them, each of which adds to the others."""
+    """The system calls of a unit: the files of units/seccomp that allow them, each of which adds to the others.
+
+    A drop-in of the user's comes after the unit's own lines, and so can add to them or take them back.
+    """
 
     names: tuple[str, ...]
     log: bool = False  # calls that aren't allowed, instead of refusing them
 
-    def closed(self) -> Assignments:
-        """What the unit says itself."""
-        return () if self.log else CLOSED
-
-    def links(self, unit: str) -> Iterator[Link]:
-        """The policies as drop-ins of the service *unit*. Beside its own, lower numbers, a user's come later."""
-        if not self.log:
-            for number, name in enumerate(self.names, 10):
-                yield Link(f"{unit}.d/{number}-{name}.conf", policy_file(name))
+    def lines(self, facts: Facts) -> Assignments:
+        """What the unit says of it. Raises Failure for a policy that the host does not have."""
+        return () if self.log else (*CLOSED, *facts.policies.lines(self.names))
 
     def command(self, program: str, *arguments: str) -> str:
         """The command line of *program*. What isn't allowed is logged by a filter of our own: systemd can't do it."""
         if not self.log:
             return command(program, *arguments)
-        files = [policy_file(name) for name in self.names]
+        files = [policies.file(name) for name in self.names]
         return command(paths.LIBEXEC + "/sandbox", *files, "--", program, *arguments)
-
-
-def policy_file(name: str) -> str:
-    return f"{paths.POLICIES}/{name}.conf"

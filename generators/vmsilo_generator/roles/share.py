@@ -47,7 +47,6 @@ def units(machine: Machine) -> Iterator[Unit | Link]:
         policy = policy_of(server)
         yield socket(machine, server)
         yield service(machine, server, policy)
-        yield from policy.links(names.share_service_unit(machine.plan.vm, server.tag))
 
 
 def policy_of(server: Server) -> Policy:
@@ -135,7 +134,7 @@ def service(machine: Machine, server: Server, policy: Policy) -> Unit:
                     # It maps the guest's memory.
                     ("LimitCORE", "0"),
                     *capabilities(server),
-                    *policy.closed(),
+                    *policy.lines(machine.facts),
                     *(hardening(machine, server) if server.sandbox else ()),
                 ),
             ),

@@ -29,7 +29,6 @@ def units(machine: Machine, need: Needs) -> Iterator[Unit | Link]:
             ("Service", service_section(machine, need, policy)),
         ),
     )
-    yield from policy.links(names.vm_unit(vm))
     if machine.auto_start:
         yield unitfile.wants("multi-user.target", names.vm_unit(vm))
 
@@ -86,7 +85,7 @@ def service_section(machine: Machine, need: Needs, policy: Policy) -> Assignment
         ("StateDirectory", f"{paths.STATE}/{plan.vm}".removeprefix("/var/lib/")),
         ("StateDirectoryMode", "0700"),
         *of_pci(machine),
-        *policy.closed(),
+        *policy.lines(machine.facts),
         *(hardening(machine, need) if plan.sandbox else exposed(machine, need)),
     )
 

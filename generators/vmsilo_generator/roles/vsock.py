@@ -53,13 +53,12 @@ def units(machine: Machine) -> Iterator[Unit | Link]:
                     *sandbox.NO_CAPABILITY,
                     *sandbox.NO_NETWORK,
                     *sandbox.BACKEND,
-                    *POLICY.closed(),
+                    *POLICY.lines(machine.facts),
                     *sandbox.view(writable=(paths.vsock_dir(plan.vm),)),
                 ),
             ),
         ),
     )
-    yield from POLICY.links(names.vsock_unit(plan.vm))
 
 
 def runtime_directory(vm: str) -> str:

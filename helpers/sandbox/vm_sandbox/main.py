@@ -4,8 +4,8 @@ import os
 import sys
 from collections.abc import Iterable
 
-from vm_sandbox import policy
 from vm_sandbox.rules import Rule, rules
+from vmsilo import policy
 from vmsilo.failure import EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure, complain
 
 USAGE = "usage: sandbox POLICY... -- PROGRAM [ARGUMENT...]\n"

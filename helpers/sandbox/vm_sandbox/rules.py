@@ -10,8 +10,8 @@ import socket
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from vm_sandbox.policy import Policy
 from vmsilo.failure import EX_CONFIG, Failure
+from vmsilo.policy import Policy
 
 # clone(2)
 NAMESPACES = {
