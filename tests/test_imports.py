@@ -85,6 +85,7 @@ MAY_IMPORT = {
     },
     "virtiofs": {"vmsilo.paths", "vmsilo.plan", "machine", "model"},
     "hypervisor": {"vmsilo.plan", "hypervisor"},
+    "rules": {"vmsilo.nft", "network", "rules"},
     "roles": {
         "vmsilo.names", "vmsilo.paths", "vmsilo.plan",
         "hypervisor", "machine", "model", "policies", "roles", "unitfile",

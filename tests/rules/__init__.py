@@ -1,0 +1,1 @@
+"""Rules of nftables, in the running kernel, in network namespaces (root)."""
