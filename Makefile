@@ -12,6 +12,9 @@ helperdir    = $(libexecdir)/vmsilo
 pkgdir       = $(prefix)/lib/vmsilo
 unitdir      = $(prefix)/lib/systemd/system
 generatordir = $(prefix)/lib/systemd/system-generators
+udevdir      = $(prefix)/lib/udev/rules.d
+networkdir   = $(prefix)/lib/systemd/network
+nmdir        = $(prefix)/lib/NetworkManager/conf.d
 polkitdir    = $(datadir)/polkit-1/rules.d
 completiondir = $(datadir)/bash-completion/completions
 docdir       = $(datadir)/doc/vmsilo
@@ -27,12 +30,16 @@ packages  = $(patsubst %/__init__.py,%,$(wildcard vmsilo/__init__.py generators/
 # Launchers: helpers that units start, the guest's agent, and all others are commands for people.
 launchers = $(shell find helpers -mindepth 2 -maxdepth 2 -type f -perm -100 | sort)
 agent     = helpers/vsock-cmd/agent
-internals = helpers/sandbox/sandbox helpers/vm-home/vm-home helpers/vm-launch/vm-launch helpers/vm-pci/vm-pci helpers/vsock-cmd/vsock-cmd
+internals = helpers/net/net helpers/sandbox/sandbox helpers/vm-home/vm-home helpers/vm-launch/vm-launch helpers/vm-pci/vm-pci helpers/vsock-cmd/vsock-cmd
 # What units start and people, too.
 both      = helpers/vm-pci/vm-pci
 commands  = $(filter-out $(agent) $(internals),$(launchers)) $(both)
 units     = $(wildcard units/*.slice units/*.target units/*.service units/*.socket units/*.timer)
 rules     = $(wildcard units/polkit/*.rules)
+# What keeps others from managing interfaces of ours.
+udevrules = $(wildcard units/udev/*.rules)
+networks  = $(wildcard units/network/*)
+nmconfs   = $(wildcard units/NetworkManager/*.conf)
 completions = $(wildcard units/bash-completion/*)
 pages     = $(wildcard man/*.[1-8])
 VENV      = $(shell tests/deps --print-venv)
@@ -98,6 +105,9 @@ install:
 	for file in $(units); do put 644 $$file $(unitdir)/$${file##*/}; done; \
 	sed -i 's|/usr/libexec/vmsilo/|$(helperdir)/|' "$(DESTDIR)$(unitdir)/vmsilo-trim.service"; \
 	for file in $(rules); do put 644 $$file $(polkitdir)/$${file##*/}; done; \
+	for file in $(udevrules); do put 644 $$file $(udevdir)/$${file##*/}; done; \
+	for file in $(networks); do put 644 $$file $(networkdir)/$${file##*/}; done; \
+	for file in $(nmconfs); do put 644 $$file $(nmdir)/$${file##*/}; done; \
 	for file in $(completions); do put 644 $$file $(completiondir)/$${file##*/}; done; \
 	for file in $(pages); do put 644 $$file $(mandir)/man$${file##*.}/$${file##*/}; done; \
 	for file in README.md CHANGELOG.md LICENSE; do put 644 $$file $(docdir)/$$file; done; \
@@ -109,6 +119,9 @@ uninstall:
 	    "$(DESTDIR)$(generatordir)/vmsilo-generator" \
 	    $(foreach file,$(notdir $(units)),"$(DESTDIR)$(unitdir)/$(file)") \
 	    $(foreach file,$(notdir $(rules)),"$(DESTDIR)$(polkitdir)/$(file)") \
+	    $(foreach file,$(notdir $(udevrules)),"$(DESTDIR)$(udevdir)/$(file)") \
+	    $(foreach file,$(notdir $(networks)),"$(DESTDIR)$(networkdir)/$(file)") \
+	    $(foreach file,$(notdir $(nmconfs)),"$(DESTDIR)$(nmdir)/$(file)") \
 	    $(foreach file,$(notdir $(completions)),"$(DESTDIR)$(completiondir)/$(file)") \
 	    $(foreach file,$(pages),"$(DESTDIR)$(mandir)/man$(lastword $(subst ., ,$(file)))/$(notdir $(file))")
 

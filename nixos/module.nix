@@ -77,10 +77,22 @@ in
       ) cfg.nixosVms
     );
 
-    environment.systemPackages = [ cfg.package ];
+    environment.systemPackages = [
+      cfg.package
+      pkgs.nftables # vmsilo-net(8) looks for nft in the system's path
+    ];
     environment.etc = lib.mapAttrs' (
       name: _: lib.nameValuePair "vmsilo.d/${name}.toml" { source = "${checked}/${name}.toml"; }
-    ) files;
+    ) files
+    // lib.genAttrs (map (file: "systemd/network/${file}") [
+      "05-vmsilo.link"
+      "05-vmsilo.network"
+      "06-vmsilo.network"
+    ]) (name: { source = "${cfg.package}/lib/${name}"; })
+    // {
+      "NetworkManager/conf.d/vmsilo.conf".source = "${cfg.package}/lib/NetworkManager/conf.d/vmsilo.conf";
+    };
+    services.udev.packages = [ cfg.package ];
 
     systemd.packages = [ cfg.package ]; # units and the generator
     security.polkit.enable = true; # rules are found in the system's share/polkit-1

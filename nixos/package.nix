@@ -19,6 +19,11 @@ stdenvNoCC.mkDerivation {
     "prefix=${placeholder "out"}"
     "python=${python3}/bin/python3"
   ];
+  # Launchers start without site-packages. One of them has to find a package all the same.
+  postFixup = ''
+    sed -i '3a sys.path.append("${python3.pkgs.pyroute2}/${python3.sitePackages}")' "$out/libexec/vmsilo/net"
+  '';
+
   # The store sets the time of every file to 1, which would make each .pyc look outdated.
   postInstall = ''
     ${python3}/bin/python3 -I -m compileall -q -f --invalidation-mode unchecked-hash "$out/lib/vmsilo"

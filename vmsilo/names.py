@@ -121,27 +121,24 @@ def net_unit(vm: str) -> str:
 UPSTREAM = "upstream"
 
 # What the host's kernel has beside an interface that we made (ifalias): ours are known by that, and by nothing else.
-BRIDGE_ALIAS = "vmsilo bridge"  # of a bridge that the user named
+ALIAS_PREFIX = "vmsilo "
+BRIDGE_ALIAS = ALIAS_PREFIX + "bridge"  # of a bridge that the user named
 
 
 def tap_alias(vm: str, nic: str) -> str:
     """Of the TAP that is the host's end of the VM's interface *nic*."""
-    return f"vmsilo {vm} {nic}"
+    return f"{ALIAS_PREFIX}{vm} {nic}"
 
 
 def link_alias(netvm: str, client: str) -> str:
     """Of the bridge that connects the TAPs of two VMs."""
-    return f"vmsilo {netvm} {client}"
+    return f"{ALIAS_PREFIX}{netvm} {client}"
 
 
 def names_of_alias(alias: str) -> tuple[str, str] | None:
     """The two names in an alias made by tap_alias() or link_alias(), or None for any other text."""
     words = alias.split(" ")
     return (words[1], words[2]) if len(words) == 3 and words[0] == "vmsilo" and is_vm_name(words[1]) else None
-
-
-# The group (ip-link(8)) of all interfaces that we made, for rules of the user's own.
-INTERFACE_GROUP = 5000
 
 
 def pci_unit(vm: str) -> str:

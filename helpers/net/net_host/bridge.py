@@ -1,0 +1,172 @@
+"""Bridges, where the TAPs of two VMs meet, or that the user named.
+
+Several processes may make, join and remove the same bridge at once, with nothing between them but the kernel, in
+which each step is done or not. The name is where they meet:
+
+- A bridge is made under a name for a moment. It gets its own when it is ready, which only one of several can get; the
+  others take that one.
+- Who has made a TAP its port looks whether the bridge still has the name, and begins anew if not.
+- Who removes one takes its name away first, and looks then whether it has ports. If so, it gets its name back; or,
+  if there is another of that name by then, its ports go there.
+"""
+
+import errno
+import time
+
+from net_host import mark, settings
+from net_host.rtnetlink import BRIDGE, Kernel, Link
+from net_host.tap import taken
+from vmsilo import names
+from vmsilo.failure import EX_OSERR, EX_TEMPFAIL, Failure
+from vmsilo.nft import INTERFACE_GROUP
+
+PATIENCE = 10.0  # seconds; each turn means that another process has done something
+
+
+def join(kernel: Kernel, tap: Link, name: str, alias: str) -> Link:
+    """Make the TAP a port of the bridge *name*, which is made if it isn't there.
+
+    *alias* is that of the bridge if we make it. Raises Failure, OSError.
+    """
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        bridge = find_or_make(kernel, name, alias)
+        if bridge is None:
+            continue
+        if tap.port_of != bridge.ifindex:
+            kernel.set_up(tap.ifindex, up=False)  # until the rules know where it is
+        try:
+            kernel.change(tap.ifindex, master=bridge.ifindex)
+        except OSError:
+            if _is(kernel.link(name), bridge):
+                raise
+            continue
+        if _is(kernel.link(name), bridge) and tap.ifindex in [port.ifindex for port in kernel.ports(bridge.ifindex)]:
+            return bridge
+    raise Failure(f"the bridge {name} comes and goes", code=EX_TEMPFAIL)
+
+
+def find_or_make(kernel: Kernel, name: str, alias: str) -> Link | None:
+    """The bridge of that name; None if others were in the way, and it is worth another try."""
+    there = kernel.link(name)
+    if there is not None:
+        if there.name != name or there.kind != BRIDGE or not may_join(there, alias):
+            raise taken(name, there)
+        return there
+    moment = mark.name_for_a_moment()
+    kernel.make_bridge(moment, mark.mac(name), INTERFACE_GROUP)
+    made = kernel.link(moment)
+    if made is None:
+        return None
+    try:
+        kernel.change(made.ifindex, alias=alias)
+        kernel.change(made.ifindex, name=name)
+    except OSError as error:
+        kernel.remove(made.ifindex)
+        if error.errno in (errno.EEXIST, errno.ENODEV):
+            return None
+        raise
+    return made._replace(name=name, alias=alias)
+
+
+def may_join(bridge: Link, alias: str) -> bool:
+    """Whether a bridge that is there is the one meant: a link's only our own, a user's whoever made it."""
+    if alias == names.BRIDGE_ALIAS:
+        return bridge.alias == alias or not bridge.alias.startswith(names.ALIAS_PREFIX)
+    return bridge.alias == alias
+
+
+def close(kernel: Kernel, bridge: Link) -> None:
+    """Settings of a bridge of ours, which is up from here on. Raises OSError."""
+    settings.close(bridge.name)
+    kernel.set_up(bridge.ifindex, up=True)
+
+
+def strangers(kernel: Kernel, bridge: Link, vms: tuple[str, str]) -> list[str]:
+    """Ports of a link's bridge that are of neither VM."""
+    known = tuple(names.tap_alias(vm, "") for vm in vms)
+    return [port.name for port in kernel.ports(bridge.ifindex) if not port.alias.startswith(known)]
+
+
+def sweep(kernel: Kernel, *, everything: bool) -> None:
+    """Remove bridges of ours without ports: those that a process left behind, or *everything*. Raises OSError."""
+    for bridge in kernel.links(BRIDGE):
+        if mark.is_abandoned(bridge.name):
+            _abandoned(kernel, bridge)
+        elif everything and bridge.group == INTERFACE_GROUP and bridge.alias.startswith(names.ALIAS_PREFIX):
+            remove(kernel, bridge)
+
+
+def _abandoned(kernel: Kernel, bridge: Link) -> None:
+    """Remove a bridge that its maker, or who was to remove it, has left; ports of it go where they belong."""
+    ports = kernel.ports(bridge.ifindex)
+    proper = [other for other in kernel.links(BRIDGE) if other.alias == bridge.alias and other.name != bridge.name]
+    if ports and len(proper) == 1 and bridge.alias != names.BRIDGE_ALIAS:
+        _move(kernel, ports, proper[0])
+        ports = []
+    if not ports:
+        kernel.remove(bridge.ifindex)
+
+
+def remove(kernel: Kernel, bridge: Link) -> None:
+    """Remove a bridge of ours unless it has ports. Raises OSError."""
+    try:
+        if kernel.ports(bridge.ifindex):
+            return
+        _rename(kernel, bridge, mark.name_for_a_moment())
+        ports = kernel.ports(bridge.ifindex)
+        if not ports:
+            kernel.remove(bridge.ifindex)
+            return
+        while not _give_back(kernel, bridge, ports):
+            pass
+    except OSError as error:
+        if error.errno != errno.ENODEV:  # somebody else was faster
+            raise
+
+
+def _give_back(kernel: Kernel, bridge: Link, ports: list[Link]) -> bool:
+    """Let a bridge that has got *ports* meanwhile have its name again, or those go to the one that has it."""
+    try:
+        kernel.change(bridge.ifindex, name=bridge.name)
+        kernel.set_up(bridge.ifindex, up=bridge.up)
+        return True
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise
+    other = kernel.link(bridge.name)
+    if other is None:
+        return False
+    _move(kernel, ports, other)
+    kernel.remove(bridge.ifindex)
+    return True
+
+
+def _move(kernel: Kernel, ports: list[Link], bridge: Link) -> None:
+    for port in ports:
+        try:
+            kernel.change(port.ifindex, master=bridge.ifindex)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+
+
+def _rename(kernel: Kernel, bridge: Link, name: str) -> None:
+    try:
+        kernel.change(bridge.ifindex, name=name)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        kernel.set_up(bridge.ifindex, up=False)  # an older kernel renames none that is up
+        kernel.change(bridge.ifindex, name=name)
+
+
+def _is(link: Link | None, other: Link) -> bool:
+    return link is not None and link.ifindex == other.ifindex and link.name == other.name
+
+
+def refuse_strangers(kernel: Kernel, bridge: Link, vms: tuple[str, str]) -> None:
+    """A link is the two VMs' alone. Raises Failure."""
+    if others := strangers(kernel, bridge, vms):
+        who = ", ".join(others)
+        raise Failure(f"{who} is a port of {bridge.name}, which is for {' and '.join(vms)} alone", code=EX_OSERR)
