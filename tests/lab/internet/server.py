@@ -56,7 +56,9 @@ def echo() -> None:
     listener.bind(("::", ECHO))
     while True:
         datagram, control, _, sender = listener.recvmsg(65536, 1024)
-        kept = [item for item in control if item[:2] == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO)]
+        # struct in6_pktinfo: the address, and an interface, which is the routing's business.
+        told = [data[:16] for *kind, data in control if kind == [socket.IPPROTO_IPV6, socket.IPV6_PKTINFO]]
+        kept = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, address + bytes(4)) for address in told]
         answer = f"{plain(sender[0])} ".encode() + datagram
         try:
             listener.sendmsg([answer], kept, 0, sender)
