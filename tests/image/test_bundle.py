@@ -36,6 +36,7 @@ def plan_of(vm: str, image: Path) -> str:
         ("credentials", "disks", "shares", "vhost_user", "pci", "kernel_params", "extra_args", "extra_run_args"), ()
     )
     fields |= {"vm": vm, "image": str(image), "overlay": plan.Overlay("raw", 1)}
+    fields |= {"network": plan.Network((), "", (), ())}
     return plan.dumps(plan.Plan(**fields))  # type: ignore[arg-type]
 
 

@@ -15,7 +15,7 @@ from vm_launch import files, overlay, running
 from vm_launch import start as starting
 from vm_launch.hypervisor import Drive, find
 from vmsilo.failure import EX_CONFIG, EX_NOINPUT, EX_NOPERM, EX_OSERR, EX_UNAVAILABLE, EX_USAGE, Failure
-from vmsilo.plan import Disk, Overlay, dumps
+from vmsilo.plan import VERSION, Disk, Overlay, dumps
 
 Change = Callable[[Host], dict[str, Any]]
 
@@ -223,8 +223,8 @@ def test_little_room_is_said(host_with_vsock: Host) -> None:
     [
         (None, EX_NOINPUT, "there is no plan"),
         ("{", EX_CONFIG, "plan: "),
-        ("[]", EX_CONFIG, "not a plan of version 2: run systemctl daemon-reload"),
-        ('{"version": 1}', EX_CONFIG, "not a plan of version 2"),
+        ("[]", EX_CONFIG, f"not a plan of version {VERSION}: run systemctl daemon-reload"),
+        ('{"version": 1}', EX_CONFIG, f"not a plan of version {VERSION}"),
         ('{"version": 2}', EX_CONFIG, "plan: "),
         (dumps(minimal_plan(hypervisor="xen")), EX_CONFIG, "there is no hypervisor 'xen'"),
     ],

@@ -257,7 +257,8 @@ def test_counters_are_the_guest_s(connected: Kernel) -> None:
 def test_one_vm_in_full(connected: Kernel) -> None:
     result = connected.run("vpn")
     assert (result.returncode, result.stderr) == (0, "")
-    lines = result.stdout.splitlines()
+    # The kernel may have sent something of its own towards a TAP that nobody reads.
+    lines = re.sub(r"\d+ dropped", "0 dropped", result.stdout).splitlines()
     assert lines[:12] == [
         "vpn: running, network up",
         "  banking: banking",
