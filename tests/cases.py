@@ -6,10 +6,13 @@ affair, and changes no tree.
 
 from project import ROOT
 
+from vmsilo.plan import Nic
 from vmsilo.policy import Policy, parse
 from vmsilo_generator import run, source
 from vmsilo_generator.model import Facts
 from vmsilo_generator.policies import Policies, written
+from vmsilo_generator.roles import net
+from vmsilo_generator.unitfile import File, Unit
 
 TREES = ROOT / "tests" / "trees"
 CASES = sorted(path.name for path in TREES.iterdir())
@@ -37,3 +40,13 @@ def make(case: str, host: Facts = NAMED) -> run.Made:
     found = source.find([str(TREES / case / "vmsilo.d")])
     files = [file._replace(path=f"/etc/vmsilo.d/{file.name}.toml") for file in found]
     return run.make(files, PASSWD, host)
+
+
+def net_unit(host: Facts = NAMED) -> File:
+    """What makes the network of the VM of the case "qemu", if it had one."""
+    machine = make("qemu", host).machines[0]
+    nic = Nic("lan", "52:00:00:00:00:01", "work-0", "lan", (), "")
+    network = machine.plan.network._replace(nics=(nic,))
+    (unit,) = net.units(machine._replace(plan=machine.plan._replace(network=network)))
+    assert isinstance(unit, Unit)
+    return unit.file()

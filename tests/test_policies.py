@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from cases import PASSWD, TREES, word
+from cases import PASSWD, TREES, net_unit, word
 from project import ROOT
 
 from vm_sandbox.main import main, split
@@ -65,7 +65,7 @@ def test_policy_says_why(path: Path) -> None:
 
 @each_policy
 def test_policy_is_used_and_described(path: Path) -> None:
-    units = [unit.read_text() for unit in TREES.glob("*/units.expected/*.service")]
+    units = [*(unit.read_text() for unit in TREES.glob("*/units.expected/*.service")), net_unit().text]
     assert any(re.search(rf"^SystemCallFilter=.*\b{word(path.stem)}\b", unit, re.MULTILINE) for unit in units)
     assert f"\n.It {path.stem} Ta" in (ROOT / "man/vmsilo-security.7").read_text()
 

@@ -9,7 +9,7 @@ from functools import cache
 from typing import NamedTuple
 
 import pytest
-from cases import CASES, REAL, make
+from cases import CASES, REAL, make, net_unit
 from project import ROOT
 
 from lab import config
@@ -49,6 +49,7 @@ def units_of(case: str) -> dict[str, str]:
     return {entry.name: entry.text for entry in make(case, REAL).entries if isinstance(entry, File)}
 
 
+NET = net_unit(REAL)
 TRIM = ROOT / "units" / "vmsilo-trim.service"
 
 
@@ -65,6 +66,7 @@ MEASURED = (
     of_tree("qemu", "vmsilo-name-console@.service", "", HELPER_MAX),
     of_tree("qemu", "vmsilo-name-home.service", "", ONESHOT_MAX),
     of_tree("qemu", "vmsilo-shared.service", "", ONESHOT_MAX),
+    Measured("vmsilo-name-net.service", "", NET.name, NET.text, ONESHOT_MAX),
     of_tree("pci", "vmsilo-name-pci.service", "", ONESHOT_MAX),
     of_tree("pci", "vmsilo-pci-isolation.service", "", ONESHOT_MAX),
     Measured(TRIM.name, "", TRIM.name, TRIM.read_text(), ONESHOT_MAX),

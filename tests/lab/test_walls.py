@@ -9,6 +9,7 @@ from lab import cache, config, hunt
 from lab.attack.trial import FAULT, Row, Scene
 from lab.host import Host
 from lab.hunt import Hunter
+from lab.networks import plan_of, planned
 from lab.tree import STRANGER, USER
 from vmsilo import names, paths, ports
 
@@ -39,6 +40,7 @@ UNITS = (
     Hunter("share", names.share_service_unit("hunter-qemu", "mine")),
     Hunter("mapped share", names.share_service_unit("hunter-qemu", "mapped")),
     Hunter("root's share", names.share_service_unit("hunter-qemu", "all")),
+    Hunter("network", names.net_unit("hunter-net")),
 )
 OPEN = Hunter("open", names.vm_unit("hunter-open"))
 
@@ -84,6 +86,14 @@ EXPECTED: dict[str, dict[str, str]] = {
         **_PROC,
         **dict.fromkeys(_ANY_OWNER, "it makes files of any owner"),
     },
+    "network": {
+        **dict.fromkeys(("read /proc/keys", "read /proc/cmdline"), "it writes the kernel's settings in /proc"),
+        "open /dev/net/tun": "it makes the TAPs",
+        **dict.fromkeys(("make a socket: netlink", "make a socket: netlink netfilter"), "interfaces and rules"),
+        "make a socket: netlink audit": "a policy knows families only; one without rights to it gets no word of it",
+        "connect to an abstract socket of the host": "it is in the host's network, and tells the service manager",
+        "run a set-user-ID program": "it is root, and gains nothing",
+    },
 }
 
 # There is no PrivatePIDs= then (vmsilo-security(7)).
@@ -97,7 +107,7 @@ ROOTS_BEFORE_257 = frozenset(
         "go through the root of another VM's hypervisor",
     }
 )
-ROOTS = ("mapped share", "root's share")
+ROOTS = ("mapped share", "root's share", "network")
 
 # What not even root without any walls gets to, in the lab or under some kernels: where it doesn't, nothing is proved.
 UNABLE = frozenset(
@@ -149,7 +159,7 @@ FOUND_OUTSIDE = frozenset(
 @pytest.fixture(scope="module")
 def scene(lab: Host) -> Iterator[Scene]:
     lab.run("install", "-d", f"--owner={USER}", "/srv/hunter", MINE, ALL, MAPPED)
-    with lab.configured({PREY: config.vm(), **HUNTERS}):
+    with lab.configured({PREY: config.vm(), **HUNTERS}), planned(lab, [plan_of("hunter-net")]):
         lab.vm_run(PREY, "true")
         with hunt.scenery(lab, PREY) as found:
             yield found

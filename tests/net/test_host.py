@@ -136,8 +136,8 @@ HARM = {
     "the host's TAP has another address": "address add 192.0.2.1/24 dev vpn_up",
     "the host's TAP is a port": "link add elsewhere type bridge\nlink set vpn_up master elsewhere",
     "a TAP is half made": "tuntap add dev half mode tap\nlink set half alias 'vmsilo work upstream'",
-    "a bridge is half made": "link add vmsilo4194305 type bridge",
-    "a bridge is half removed": "link set br_vpn.work down\nlink set br_vpn.work name vmsilo4194305",
+    "a bridge is half made": "link add vmsilo0123abcd type bridge",
+    "a bridge is half removed": "link set br_vpn.work down\nlink set br_vpn.work name vmsilo0123abcd",
     "a TAP is of another plan": "tuntap add dev old mode tap user root\nlink set old alias 'vmsilo work old'",
 }  # fmt: skip
 OTHERS = {"elsewhere"}
@@ -364,15 +364,28 @@ def test_what_is_missing_is_told(world: World, capfd: pytest.CaptureFixture[str]
             assert main(wrong) == 64
 
 
-def test_the_kernel_s_own_words(world: World, capfd: pytest.CaptureFixture[str]) -> None:
-    """A bridge that can't be a port of a bridge is an example that every kernel refuses."""
+def test_what_the_kernel_refuses_is_told_in_its_words(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    assert world.up(plan_of("vpn", to_host("vpn", "10.1.2.3/31", "ff02::1/127"))) == 71
+    expected = "net: the kernel refuses: vpn_up: adding ff02::1/127: Cannot assign requested address"
+    assert capfd.readouterr().err.startswith(expected)
+    assert world.seen() == {}
+    assert world.up(plan_of("vpn", to_host("v/n", "10.1.2.3/31"))) == 71
+    said = capfd.readouterr().err
+    assert said.startswith("net: the kernel refuses: vmsilo")
+    assert "naming it v/n_up: Invalid argument" in said
+
+
+def test_the_kernel_says_why(world: World) -> None:
+    """Beyond the number of an error."""
     world.space.ip("link add lan type bridge")
     with world.space.entered():
         kernel = Kernel()
         one = kernel.link("lan")
         assert one
-        with pytest.raises(OSError, match=r"Too many levels|can not be enslaved|loop|Invalid"):
-            kernel.change(one.ifindex, master=one.ifindex)
+        with pytest.raises(
+            OSError, match=r"Too many levels of symbolic links \(.+\): 'lan: making it a port of lan'"
+        ):
+            kernel.make_port(one, one)
 
 
 # Several at once.

@@ -31,6 +31,10 @@ def units(machine: Machine) -> Iterator[Unit | Link]:
         from vmsilo_generator.roles import pci
 
         yield from pci.grant(machine)
+    if machine.plan.network.nics:
+        from vmsilo_generator.roles import net
+
+        yield from net.units(machine)
     if machine.home is not None:
         from vmsilo_generator.roles import home
 

@@ -48,6 +48,8 @@ def unit_section(machine: Machine, need: Needs) -> Section:
     wanted += [names.share_socket_unit(plan.vm, share.tag) for share in plan.shares]
     wanted += [names.share_service_unit(plan.vm, share.tag) for share in plan.shares]
     required = [names.pci_unit(plan.vm)] if plan.pci else []
+    # A VM without the network that it is to have has no business to run; one with another has less.
+    required += [names.net_unit(plan.vm)] if plan.network.nics else []
     return unitfile.about(
         names.vm_description(plan.vm, plan.hypervisor, sandbox.note(off=not plan.sandbox, log=plan.seccomp_log)),
         machine.file,

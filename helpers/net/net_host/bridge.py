@@ -34,14 +34,14 @@ def join(kernel: Kernel, tap: Link, name: str, alias: str) -> Link:
         if bridge is None:
             continue
         if tap.port_of != bridge.ifindex:
-            kernel.set_up(tap.ifindex, up=False)  # until the rules know where it is
+            kernel.set_up(tap, up=False)  # until the rules know where it is
         try:
-            kernel.change(tap.ifindex, master=bridge.ifindex)
+            kernel.make_port(tap, bridge)
         except OSError:
             if _is(kernel.link(name), bridge):
                 raise
             continue
-        if _is(kernel.link(name), bridge) and tap.ifindex in [port.ifindex for port in kernel.ports(bridge.ifindex)]:
+        if _is(kernel.link(name), bridge) and tap.ifindex in [port.ifindex for port in kernel.ports(bridge)]:
             return bridge
     raise Failure(f"the bridge {name} comes and goes", code=EX_TEMPFAIL)
 
@@ -59,10 +59,10 @@ def find_or_make(kernel: Kernel, name: str, alias: str) -> Link | None:
     if made is None:
         return None
     try:
-        kernel.change(made.ifindex, alias=alias)
-        kernel.change(made.ifindex, name=name)
+        kernel.set_alias(made, alias)
+        kernel.rename(made, name)
     except OSError as error:
-        kernel.remove(made.ifindex)
+        kernel.remove(made)
         if error.errno in (errno.EEXIST, errno.ENODEV):
             return None
         raise
@@ -79,44 +79,47 @@ def may_join(bridge: Link, alias: str) -> bool:
 def close(kernel: Kernel, bridge: Link) -> None:
     """Settings of a bridge of ours, which is up from here on. Raises OSError."""
     settings.close(bridge.name)
-    kernel.set_up(bridge.ifindex, up=True)
+    kernel.set_up(bridge, up=True)
 
 
 def strangers(kernel: Kernel, bridge: Link, vms: tuple[str, str]) -> list[str]:
     """Ports of a link's bridge that are of neither VM."""
     known = tuple(names.tap_alias(vm, "") for vm in vms)
-    return [port.name for port in kernel.ports(bridge.ifindex) if not port.alias.startswith(known)]
+    return [port.name for port in kernel.ports(bridge) if not port.alias.startswith(known)]
 
 
 def sweep(kernel: Kernel, *, everything: bool) -> None:
-    """Remove bridges of ours without ports: those that a process left behind, or *everything*. Raises OSError."""
+    """Remove bridges of ours without ports: those that a process has left half done, or *everything*. Raises OSError.
+
+    Who is about to make or remove one of these, does without it.
+    """
     for bridge in kernel.links(BRIDGE):
-        if mark.is_abandoned(bridge.name):
-            _abandoned(kernel, bridge)
+        if mark.is_for_a_moment(bridge.name):
+            _half_done(kernel, bridge)
         elif everything and bridge.group == INTERFACE_GROUP and bridge.alias.startswith(names.ALIAS_PREFIX):
             remove(kernel, bridge)
 
 
-def _abandoned(kernel: Kernel, bridge: Link) -> None:
-    """Remove a bridge that its maker, or who was to remove it, has left; ports of it go where they belong."""
-    ports = kernel.ports(bridge.ifindex)
+def _half_done(kernel: Kernel, bridge: Link) -> None:
+    """Remove a bridge that has no name of its own, or not any more. Ports of a link's go where they belong."""
+    ports = kernel.ports(bridge)
     proper = [other for other in kernel.links(BRIDGE) if other.alias == bridge.alias and other.name != bridge.name]
     if ports and len(proper) == 1 and bridge.alias != names.BRIDGE_ALIAS:
         _move(kernel, ports, proper[0])
         ports = []
     if not ports:
-        kernel.remove(bridge.ifindex)
+        kernel.remove(bridge)
 
 
 def remove(kernel: Kernel, bridge: Link) -> None:
     """Remove a bridge of ours unless it has ports. Raises OSError."""
     try:
-        if kernel.ports(bridge.ifindex):
+        if kernel.ports(bridge):
             return
         _rename(kernel, bridge, mark.name_for_a_moment())
-        ports = kernel.ports(bridge.ifindex)
+        ports = kernel.ports(bridge)
         if not ports:
-            kernel.remove(bridge.ifindex)
+            kernel.remove(bridge)
             return
         while not _give_back(kernel, bridge, ports):
             pass
@@ -128,8 +131,8 @@ def remove(kernel: Kernel, bridge: Link) -> None:
 def _give_back(kernel: Kernel, bridge: Link, ports: list[Link]) -> bool:
     """Let a bridge that has got *ports* meanwhile have its name again, or those go to the one that has it."""
     try:
-        kernel.change(bridge.ifindex, name=bridge.name)
-        kernel.set_up(bridge.ifindex, up=bridge.up)
+        kernel.rename(bridge, bridge.name)
+        kernel.set_up(bridge, up=bridge.up)
         return True
     except OSError as error:
         if error.errno != errno.EEXIST:
@@ -138,14 +141,14 @@ def _give_back(kernel: Kernel, bridge: Link, ports: list[Link]) -> bool:
     if other is None:
         return False
     _move(kernel, ports, other)
-    kernel.remove(bridge.ifindex)
+    kernel.remove(bridge)
     return True
 
 
 def _move(kernel: Kernel, ports: list[Link], bridge: Link) -> None:
     for port in ports:
         try:
-            kernel.change(port.ifindex, master=bridge.ifindex)
+            kernel.make_port(port, bridge)
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise
@@ -153,12 +156,12 @@ def _move(kernel: Kernel, ports: list[Link], bridge: Link) -> None:
 
 def _rename(kernel: Kernel, bridge: Link, name: str) -> None:
     try:
-        kernel.change(bridge.ifindex, name=name)
+        kernel.rename(bridge, name)
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
-        kernel.set_up(bridge.ifindex, up=False)  # an older kernel renames none that is up
-        kernel.change(bridge.ifindex, name=name)
+        kernel.set_up(bridge, up=False)  # an older kernel renames none that is up
+        kernel.rename(bridge, name)
 
 
 def _is(link: Link | None, other: Link) -> bool:

@@ -8,6 +8,6 @@ from net_host.up import of_vm
 def down(kernel: Kernel, vm: str) -> None:
     """Remove the VM's TAPs, then its rules, and bridges of ours that have no ports left. Raises Failure, OSError."""
     for link in of_vm(kernel, vm):
-        kernel.remove(link.ifindex)
+        kernel.remove(link)
     rules.remove(vm)
     bridge.sweep(kernel, everything=True)

@@ -4,20 +4,19 @@ import os
 from hashlib import sha256
 
 _PREFIX = "vmsilo"  # what keeps others' hands off: units/network has it, too
+_DIGITS = 8
 _MACHINE_ID = "/etc/machine-id"
 
 
 def name_for_a_moment() -> str:
-    """Of an interface that is being made or removed. Whose process is no more, is nobody's."""
-    return f"{_PREFIX}{os.getpid()}"
+    """Of an interface that is being made or removed."""
+    return _PREFIX + os.urandom(_DIGITS // 2).hex()
 
 
-def is_abandoned(name: str) -> bool:
-    """Whether *name* is for a moment that is over."""
-    process = name.removeprefix(_PREFIX)
-    if process == name or not process.isascii() or not process.isdigit():
-        return False
-    return int(process) == os.getpid() or not os.path.exists(f"/proc/{process}")
+def is_for_a_moment(name: str) -> bool:
+    """Whether *name* is such a one."""
+    digits = name.removeprefix(_PREFIX)
+    return len(name) == len(_PREFIX) + _DIGITS and len(digits) == _DIGITS and set(digits) <= set("0123456789abcdef")
 
 
 def mac(of: str) -> str:

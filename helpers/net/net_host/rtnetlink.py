@@ -104,11 +104,11 @@ class Kernel:
         found = [_link(answer) for answer in self._ask(message, RTM_GETLINK, NLM_F_DUMP)]
         return [link for link in found if link.kind == kind]
 
-    def ports(self, bridge: int) -> list[Link]:
-        """The interfaces that are ports of the bridge with that index."""
-        message = _link_message([("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS), ("IFLA_MASTER", bridge)])
+    def ports(self, bridge: Link) -> list[Link]:
+        """The interfaces that are ports of the bridge."""
+        message = _link_message([("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS), ("IFLA_MASTER", bridge.ifindex)])
         found = [_link(answer) for answer in self._ask(message, RTM_GETLINK, NLM_F_DUMP)]
-        return [link for link in found if link.port_of == bridge]
+        return [link for link in found if link.port_of == bridge.ifindex]
 
     def link(self, name: str) -> Link | None:
         """The interface of that name."""
@@ -123,57 +123,82 @@ class Kernel:
     def make_bridge(self, name: str, mac: str, group: int) -> None:
         """A bridge that takes no part in spanning trees, and passes multicast on to all its ports."""
         data = {"attrs": [("IFLA_BR_STP_STATE", 0), ("IFLA_BR_MCAST_SNOOPING", 0)]}
-        attributes = [("IFLA_IFNAME", name), ("IFLA_ADDRESS", mac), ("IFLA_GROUP", group), _info(BRIDGE, data)]
         message = BridgeMessage()
-        message["attrs"] = attributes
-        self._tell(message, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL)
+        message["attrs"] = [
+            ("IFLA_IFNAME", name),
+            ("IFLA_ADDRESS", mac),
+            ("IFLA_GROUP", group),
+            _info(BRIDGE, data),
+        ]
+        self._tell(message, RTM_NEWLINK, "making a bridge", NLM_F_CREATE | NLM_F_EXCL)
 
-    def change(self, index: int, **attributes: str | int) -> None:
-        """Set what is given: name, alias, mac, master (0: none), group."""
-        named = {"name": "IFNAME", "alias": "IFALIAS", "mac": "ADDRESS", "master": "MASTER", "group": "GROUP"}
-        message = _link_message([(f"IFLA_{named[key]}", value) for key, value in attributes.items()])
-        message["index"] = index
-        self._tell(message, RTM_NEWLINK)
+    def rename(self, link: Link, name: str) -> None:
+        self._change(link, "IFLA_IFNAME", name, f"naming it {name}")
 
-    def set_up(self, index: int, *, up: bool) -> None:
+    def set_alias(self, link: Link, alias: str) -> None:
+        self._change(link, "IFLA_IFALIAS", alias, "setting its alias")
+
+    def set_mac(self, link: Link, mac: str) -> None:
+        self._change(link, "IFLA_ADDRESS", mac, f"giving it the address {mac}")
+
+    def set_group(self, link: Link, group: int) -> None:
+        self._change(link, "IFLA_GROUP", group, "setting its group")
+
+    def make_port(self, link: Link, bridge: Link) -> None:
+        self._change(link, "IFLA_MASTER", bridge.ifindex, f"making it a port of {bridge.name}")
+
+    def make_no_port(self, link: Link) -> None:
+        self._change(link, "IFLA_MASTER", 0, "making it no port")
+
+    def set_up(self, link: Link, *, up: bool) -> None:
         message = _link_message([])
-        message["index"] = index
+        message["index"] = link.ifindex
         message["flags"] = IFF_UP if up else 0
         message["change"] = IFF_UP
-        self._tell(message, RTM_NEWLINK)
+        self._tell(message, RTM_NEWLINK, f"{link.name}: switching it {'on' if up else 'off'}")
 
-    def remove(self, index: int) -> None:
+    def remove(self, link: Link) -> None:
         """Remove an interface; that it isn't there any more is no error."""
         message = _link_message([])
-        message["index"] = index
+        message["index"] = link.ifindex
         try:
-            self._tell(message, RTM_DELLINK)
+            self._tell(message, RTM_DELLINK, f"{link.name}: removing it")
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise
 
+    def _change(self, link: Link, attribute: str, value: str | int, what: str) -> None:
+        message = _link_message([(attribute, value)])
+        message["index"] = link.ifindex
+        self._tell(message, RTM_NEWLINK, f"{link.name}: {what}")
+
     # Addresses
 
-    def addresses(self, index: int) -> list[Address]:
+    def addresses(self, link: Link) -> list[Address]:
         """Of the interface."""
         message = AddressMessage()
-        message["index"] = index
+        message["index"] = link.ifindex
         answers = self._ask(message, RTM_GETADDR, NLM_F_DUMP)
-        return [_address(answer) for answer in answers if answer["index"] == index]
+        return [_address(answer) for answer in answers if answer["index"] == link.ifindex]
 
-    def add_address(self, index: int, address: Address) -> None:
+    def add_address(self, link: Link, address: Address) -> None:
         """Usable at once: nobody else can be there to have it, too."""
-        message = _address_message(index, address)
+        message = _address_message(link, address)
         message["attrs"].append(("IFA_FLAGS", IFA_F_NODAD))
-        self._tell(message, RTM_NEWADDR, NLM_F_CREATE)
+        self._tell(message, RTM_NEWADDR, f"{link.name}: adding {address}", NLM_F_CREATE)
 
-    def remove_address(self, index: int, address: Address) -> None:
-        self._tell(_address_message(index, address), RTM_DELADDR)
+    def remove_address(self, link: Link, address: Address) -> None:
+        self._tell(_address_message(link, address), RTM_DELADDR, f"{link.name}: removing {address}")
 
     # Messages
 
-    def _tell(self, message: Any, kind: int, flags: int = 0) -> None:
-        self._ask(message, kind, flags | NLM_F_ACK)
+    def _tell(self, message: Any, kind: int, what: str, flags: int = 0) -> None:
+        """Have the kernel do something, which is *what* for people. Raises OSError if it refuses."""
+        try:
+            self._ask(message, kind, flags | NLM_F_ACK)
+        except OSError as error:
+            error.filename = what
+            raise
 
     def _ask(self, message: Any, kind: int, flags: int) -> list[Any]:
         """Send *message* and collect the answers to it, once more if what they tell of has changed meanwhile.
@@ -266,9 +291,9 @@ def _tap(data: Any) -> Tap | None:
     )
 
 
-def _address_message(index: int, address: Address) -> AddressMessage:
+def _address_message(link: Link, address: Address) -> AddressMessage:
     message = AddressMessage()
-    message["index"] = index
+    message["index"] = link.ifindex
     message["family"] = address.family
     message["prefixlen"] = address.prefix
     message["attrs"] = [("IFA_LOCAL", address.address), ("IFA_ADDRESS", address.address)]

@@ -46,14 +46,13 @@ def hold(kernel: Kernel, vm: str, nic: Nic) -> Held:
     kept = next((link for link in sorted(ours, key=lambda link: link.name != nic.tap) if fits(link)), None)
     for link in ours:
         if link is not kept:
-            kernel.remove(link.ifindex)
+            kernel.remove(link)
     if kept is None:
         return make(kernel, alias, nic)
     if kept.name != nic.tap:
-        kernel.set_up(kept.ifindex, up=False)  # an older kernel renames none that is up
-        rename(kernel, kept.ifindex, nic.tap)
-    if (kept.mac, kept.group) != (mark.mac(alias), INTERFACE_GROUP):
-        kernel.change(kept.ifindex, mac=mark.mac(alias), group=INTERFACE_GROUP)
+        kernel.set_up(kept, up=False)  # an older kernel renames none that is up
+        rename(kernel, kept, nic.tap)
+    dress(kernel, kept, alias)
     return Held(nic, kept._replace(name=nic.tap), -1)
 
 
@@ -72,13 +71,13 @@ def make(kernel: Kernel, alias: str, nic: Nic) -> Held:
     try:
         moment = mark.name_for_a_moment()
         request = REQUEST.pack(moment.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
-        fcntl.ioctl(descriptor, TUNSETIFF, request)
-        fcntl.ioctl(descriptor, TUNSETOWNER, OWNER)
+        _control(descriptor, TUNSETIFF, request, f"making the TAP {nic.tap}")
+        _control(descriptor, TUNSETOWNER, OWNER, f"making root the owner of the TAP {nic.tap}")
         made = kernel.link(moment)
         if made is None:
             raise Failure(f"the new TAP {nic.tap} has gone again", code=EX_TEMPFAIL)
-        kernel.change(made.ifindex, alias=alias, mac=mark.mac(alias), group=INTERFACE_GROUP)
-        rename(kernel, made.ifindex, nic.tap)
+        dress(kernel, made, alias)
+        rename(kernel, made, nic.tap)
         return Held(nic, made._replace(name=nic.tap), descriptor)
     except BaseException:
         os.close(descriptor)
@@ -88,7 +87,7 @@ def make(kernel: Kernel, alias: str, nic: Nic) -> Held:
 def keep(held: Held) -> None:
     """Let the TAP stay when this process ends. Raises OSError."""
     if held.is_new:
-        fcntl.ioctl(held.descriptor, TUNSETPERSIST, 1)
+        _control(held.descriptor, TUNSETPERSIST, 1, f"keeping the TAP {held.nic.tap}")
 
 
 def release(held: Held) -> None:
@@ -97,10 +96,20 @@ def release(held: Held) -> None:
         os.close(held.descriptor)
 
 
-def rename(kernel: Kernel, index: int, name: str) -> None:
+def dress(kernel: Kernel, link: Link, alias: str) -> None:
+    """Give the TAP all that tells it from others but its name."""
+    if link.alias != alias:
+        kernel.set_alias(link, alias)
+    if link.mac != mark.mac(alias):
+        kernel.set_mac(link, mark.mac(alias))
+    if link.group != INTERFACE_GROUP:
+        kernel.set_group(link, INTERFACE_GROUP)
+
+
+def rename(kernel: Kernel, link: Link, name: str) -> None:
     """Raises Failure where another interface has that name."""
     try:
-        kernel.change(index, name=name)
+        kernel.rename(link, name)
     except OSError as error:
         if error.errno != errno.EEXIST:
             raise
@@ -112,3 +121,11 @@ def taken(name: str, link: Link | None) -> Failure:
     kind = (link.kind if link else "") or "an interface"
     also = f", which is {link.name}," if link and link.name != name else ""
     return Failure(f"{name} is there already{also} and was not made by vmsilo ({kind})", "rename one", EX_OSERR)
+
+
+def _control(descriptor: int, request: int, value: bytes | int, what: str) -> None:
+    try:
+        fcntl.ioctl(descriptor, request, value)
+    except OSError as error:
+        error.filename = what
+        raise

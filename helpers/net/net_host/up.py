@@ -45,7 +45,7 @@ def complete(kernel: Kernel, plan: Plan, taps: list[Held]) -> None:
             close(kernel, held)  # otherwise it is the user's, who may have made something of it since
         if port_of is not None and port_of.alias.startswith(names.ALIAS_PREFIX):
             bridge.close(kernel, port_of)
-        kernel.set_up(held.link.ifindex, up=True)
+        kernel.set_up(held.link, up=True)
 
 
 def remove_others(kernel: Kernel, vm: str, taps: list[Held]) -> None:
@@ -53,7 +53,7 @@ def remove_others(kernel: Kernel, vm: str, taps: list[Held]) -> None:
     kept = {held.link.ifindex for held in taps}
     for link in of_vm(kernel, vm):
         if link.ifindex not in kept:
-            kernel.remove(link.ifindex)
+            kernel.remove(link)
 
 
 def of_vm(kernel: Kernel, vm: str) -> list[Link]:
@@ -66,8 +66,8 @@ def plug(kernel: Kernel, vm: str, held: Held) -> Link | None:
     nic = held.nic
     if not nic.bridge:
         if held.link.port_of and (nic.addresses or held.link.port_of in ours(kernel)):
-            kernel.set_up(held.link.ifindex, up=False)
-            kernel.change(held.link.ifindex, master=0)
+            kernel.set_up(held.link, up=False)
+            kernel.make_no_port(held.link)
         return None
     link = is_link(nic)
     found = bridge.join(kernel, held.link, nic.bridge, link_alias(vm, nic) if link else names.BRIDGE_ALIAS)
@@ -94,8 +94,8 @@ def link_alias(vm: str, nic: Nic) -> str:
 def close(kernel: Kernel, held: Held) -> None:
     """The host itself has no part in what the TAP carries."""
     settings.close(held.nic.tap)
-    for address in kernel.addresses(held.link.ifindex):
-        kernel.remove_address(held.link.ifindex, address)
+    for address in kernel.addresses(held.link):
+        kernel.remove_address(held.link, address)
 
 
 def open_to_host(kernel: Kernel, held: Held) -> None:
@@ -105,11 +105,11 @@ def open_to_host(kernel: Kernel, held: Held) -> None:
         complain("net", f"{held.nic.tap}: this kernel has no IPv6")
     versions = frozenset(address.version for address in wanted)
     settings.open_to_host(held.nic.tap, versions, forwards=held.nic.peer == names.HOST_STEM)
-    there = {address for address in kernel.addresses(held.link.ifindex) if not address.is_link_local}
+    there = {address for address in kernel.addresses(held.link) if not address.is_link_local}
     for address in there - wanted:
-        kernel.remove_address(held.link.ifindex, address)
+        kernel.remove_address(held.link, address)
     for address in sorted(wanted - there):
-        kernel.add_address(held.link.ifindex, address)
+        kernel.add_address(held.link, address)
 
 
 def parsed(text: str) -> Address:
