@@ -10,7 +10,7 @@ import time
 import pytest
 
 from net.world import MAC, World, bridge_of, downstream, guarding, own, plan_of, to_host, upstream
-from net_host import bridge, tap
+from net_host import bridge, rules, tap
 from net_host.rtnetlink import Kernel, Link
 from vmsilo.nft import INTERFACE_GROUP
 
@@ -287,6 +287,24 @@ def test_rules_come_before_the_interface_is_up(world: World, capfd: pytest.Captu
     assert (world.seen(), world.tables()) == ({}, [])
 
 
+def test_interface_is_down_until_its_rules_are_in_force(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, bool]] = []
+    apply = rules.apply
+
+    def look(vm: str, text: str, *, anew: bool) -> None:
+        seen.append({name: each.up for name, each in world.seen().items()})
+        apply(vm, text, anew=anew)
+
+    monkeypatch.setattr(rules, "apply", look)
+    world.up(NETVM)
+    world.space.ip("link set vpn.work nomaster")
+    world.up(NETVM)
+    before, moved = seen
+    assert before == {"vpn.work": False, "vpn_up": False, "br_vpn.work": False}
+    assert moved == {"vpn.work": False, "vpn_up": True, "br_vpn.work": True}
+    assert all(each.up for each in world.seen().values())
+
+
 def test_rules_are_made_anew_and_what_names_had_is_kept(world: World) -> None:
     text = (
         "table inet vmsilo-work\ntable inet vmsilo-work {\n"
@@ -442,7 +460,7 @@ def test_who_joins_a_bridge_that_is_being_removed(world: World, monkeypatch: pyt
 
         monkeypatch.setattr(bridge, "_rename", interfere)
         with world.space.entered():
-            bridge.remove(kernel, made)
+            assert not bridge.retire(kernel, made)
         monkeypatch.undo()
         assert world.seen()["port"].port_of == "lan", point
         assert [name for name, each in world.seen().items() if each.kind == "bridge"] == ["lan"]

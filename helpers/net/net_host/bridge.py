@@ -93,39 +93,44 @@ def sweep(kernel: Kernel, *, everything: bool) -> None:
 
     Who is about to make or remove one of these, does without it.
     """
+    empty = []
     for bridge in kernel.links(BRIDGE):
         if mark.is_for_a_moment(bridge.name):
-            _half_done(kernel, bridge)
+            if not _half_done(kernel, bridge):
+                empty.append(bridge)
         elif everything and bridge.group == INTERFACE_GROUP and bridge.alias.startswith(names.ALIAS_PREFIX):
-            remove(kernel, bridge)
+            if retire(kernel, bridge):
+                empty.append(bridge)
+    kernel.remove_all(empty)
 
 
-def _half_done(kernel: Kernel, bridge: Link) -> None:
-    """Remove a bridge that has no name of its own, or not any more. Ports of a link's go where they belong."""
+def _half_done(kernel: Kernel, bridge: Link) -> bool:
+    """Let the ports of a link's bridge that has no name of its own, or not any more, go where they belong.
+
+    Whether it has ports still.
+    """
     ports = kernel.ports(bridge)
     proper = [other for other in kernel.links(BRIDGE) if other.alias == bridge.alias and other.name != bridge.name]
     if ports and len(proper) == 1 and bridge.alias != names.BRIDGE_ALIAS:
         _move(kernel, ports, proper[0])
-        ports = []
-    if not ports:
-        kernel.remove(bridge)
+        return False
+    return bool(ports)
 
 
-def remove(kernel: Kernel, bridge: Link) -> None:
-    """Remove a bridge of ours unless it has ports. Raises OSError."""
+def retire(kernel: Kernel, bridge: Link) -> bool:
+    """Take its name from a bridge of ours that has no ports. Whether it is to be removed. Raises OSError."""
     try:
         if kernel.ports(bridge):
-            return
+            return False
         _rename(kernel, bridge, mark.name_for_a_moment())
         ports = kernel.ports(bridge)
-        if not ports:
-            kernel.remove(bridge)
-            return
-        while not _give_back(kernel, bridge, ports):
+        while ports and not _give_back(kernel, bridge, ports):
             pass
+        return not ports
     except OSError as error:
-        if error.errno != errno.ENODEV:  # somebody else was faster
+        if error.errno != errno.ENODEV:
             raise
+        return False  # somebody else was faster
 
 
 def _give_back(kernel: Kernel, bridge: Link, ports: list[Link]) -> bool:

@@ -7,7 +7,6 @@ from net_host.up import of_vm
 
 def down(kernel: Kernel, vm: str) -> None:
     """Remove the VM's TAPs, then its rules, and bridges of ours that have no ports left. Raises Failure, OSError."""
-    for link in of_vm(kernel, vm):
-        kernel.remove(link)
+    kernel.remove_all(of_vm(kernel, vm))
     rules.remove(vm)
     bridge.sweep(kernel, everything=True)
