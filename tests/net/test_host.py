@@ -460,11 +460,39 @@ def test_who_joins_a_bridge_that_is_being_removed(world: World, monkeypatch: pyt
 
         monkeypatch.setattr(bridge, "_rename", interfere)
         with world.space.entered():
-            assert not bridge.retire(kernel, made)
+            bridge.remove(kernel, made)
         monkeypatch.undo()
         assert world.seen()["port"].port_of == "lan", point
         assert [name for name, each in world.seen().items() if each.kind == "bridge"] == ["lan"]
         world.space.ip("link delete lan", "link delete port", "link delete second")
+
+
+def test_bridge_that_was_half_done_a_moment_ago(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sweeps has seen it without a name of its own, and then it gets that, and a port."""
+    world.space.ip(f"link add vmsilo0123abcd group {INTERFACE_GROUP} type bridge", "tuntap add dev port mode tap")
+    ports = Kernel.ports
+
+    def interfere(kernel: Kernel, link: Link) -> list[Link]:
+        found = ports(kernel, link)
+        world.space.ip("link set vmsilo0123abcd name lan", "link set port master lan")
+        return found
+
+    monkeypatch.setattr(Kernel, "ports", interfere)
+    with world.space.entered():
+        bridge.sweep(Kernel(), everything=False)
+    assert world.seen()["port"].port_of == "lan"
+
+
+def test_bridge_that_its_remover_has_left(world: World) -> None:
+    """The other VM's TAP is in it still, and that VM does not notice."""
+    world.up(CLIENT)
+    world.up(NETVM)
+    world.down("work")
+    world.space.ip("link set br_vpn.work down", "link set br_vpn.work name vmsilo0123abcd")
+    assert world.up(CLIENT) == 0
+    seen = world.seen()
+    assert {seen[name].port_of for name in ("work_up", "vpn.work")} == {"br_vpn.work"}
+    assert "vmsilo0123abcd" not in seen
 
 
 def test_crowd_on_one_bridge(world: World) -> None:

@@ -91,46 +91,43 @@ def strangers(kernel: Kernel, bridge: Link, vms: tuple[str, str]) -> list[str]:
 def sweep(kernel: Kernel, *, everything: bool) -> None:
     """Remove bridges of ours without ports: those that a process has left half done, or *everything*. Raises OSError.
 
-    Who is about to make or remove one of these, does without it.
+    Who is about to make or remove one of these, does without it. Those go by name: the moment may be over.
     """
-    empty = []
     for bridge in kernel.links(BRIDGE):
         if mark.is_for_a_moment(bridge.name):
-            if not _half_done(kernel, bridge):
-                empty.append(bridge)
+            if not kernel.ports(bridge):
+                kernel.remove_if_named(bridge.name)
         elif everything and bridge.group == INTERFACE_GROUP and bridge.alias.startswith(names.ALIAS_PREFIX):
-            if retire(kernel, bridge):
-                empty.append(bridge)
-    kernel.remove_all(empty)
+            remove(kernel, bridge)
 
 
-def _half_done(kernel: Kernel, bridge: Link) -> bool:
-    """Let the ports of a link's bridge that has no name of its own, or not any more, go where they belong.
+def adopt(kernel: Kernel, bridge: Link) -> None:
+    """Take in the ports of a link's bridge that somebody was about to remove, and has left so. Raises OSError.
 
-    Whether it has ports still.
+    One that is being made has none. *bridge* is there for good: it has a port of ours.
     """
-    ports = kernel.ports(bridge)
-    proper = [other for other in kernel.links(BRIDGE) if other.alias == bridge.alias and other.name != bridge.name]
-    if ports and len(proper) == 1 and bridge.alias != names.BRIDGE_ALIAS:
-        _move(kernel, ports, proper[0])
-        return False
-    return bool(ports)
+    for other in kernel.links(BRIDGE):
+        if other.alias == bridge.alias and mark.is_for_a_moment(other.name):
+            ports = kernel.ports(other)
+            if _is(kernel.link(other.name), other):  # and so it was when it had them
+                _move(kernel, ports, bridge)
 
 
-def retire(kernel: Kernel, bridge: Link) -> bool:
-    """Take its name from a bridge of ours that has no ports. Whether it is to be removed. Raises OSError."""
+def remove(kernel: Kernel, bridge: Link) -> None:
+    """Remove a bridge of ours unless it has ports. Raises OSError."""
+    moment = mark.name_for_a_moment()
     try:
         if kernel.ports(bridge):
-            return False
-        _rename(kernel, bridge, mark.name_for_a_moment())
+            return
+        _rename(kernel, bridge, moment)
         ports = kernel.ports(bridge)
         while ports and not _give_back(kernel, bridge, ports):
             pass
-        return not ports
     except OSError as error:
-        if error.errno != errno.ENODEV:
+        if error.errno != errno.ENODEV:  # somebody else was faster
             raise
-        return False  # somebody else was faster
+    # By the name that it has from us: whoever has given it another one since, does the same.
+    kernel.remove_if_named(moment)
 
 
 def _give_back(kernel: Kernel, bridge: Link, ports: list[Link]) -> bool:
@@ -146,16 +143,16 @@ def _give_back(kernel: Kernel, bridge: Link, ports: list[Link]) -> bool:
     if other is None:
         return False
     _move(kernel, ports, other)
-    kernel.remove(bridge)
-    return True
+    return not kernel.ports(bridge)
 
 
 def _move(kernel: Kernel, ports: list[Link], bridge: Link) -> None:
+    """Make them ports of that bridge, unless one of the two has gone."""
     for port in ports:
         try:
             kernel.make_port(port, bridge)
         except OSError as error:
-            if error.errno != errno.ENODEV:
+            if error.errno not in (errno.ENODEV, errno.EINVAL):
                 raise
 
 

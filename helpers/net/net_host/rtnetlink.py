@@ -4,6 +4,8 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from net_host.codec import AddressMessage, BridgeMessage, LinkMessage
@@ -163,29 +165,28 @@ class Kernel:
         """Remove an interface; that it isn't there any more is no error."""
         message = _link_message([])
         message["index"] = link.ifindex
-        try:
+        with _gone_is_fine():
             self._tell(message, RTM_DELLINK, f"{link.name}: removing it")
-        except OSError as error:
-            if error.errno != errno.ENODEV:
-                raise
+
+    def remove_if_named(self, name: str) -> None:
+        """Remove the interface that has this name now; that there is none is no error."""
+        with _gone_is_fine():
+            self._tell(_link_message([("IFLA_IFNAME", name)]), RTM_DELLINK, f"{name}: removing it")
 
     def remove_all(self, links: list[Link]) -> None:
         """Remove several at once: each time the kernel waits until no processor can see them, which is most of it.
 
-        What it removes at once is a group, so they become one that nothing else is in.
+        What it removes at once is a group, so they become one that nothing else is in. That one isn't there any more
+        is no error.
         """
         group = FIRST_OF_RANDOM_GROUPS | int.from_bytes(os.urandom(4), "big")
-        grouped = False
         for link in links:
-            try:
+            with _gone_is_fine():
                 self.set_group(link, group)
-                grouped = True
-            except OSError as error:
-                if error.errno != errno.ENODEV:
-                    raise
-        if grouped:
+        if links:
             message = _link_message([("IFLA_GROUP", group)])
-            self._tell(message, RTM_DELLINK, f"removing {', '.join([link.name for link in links])}")
+            with _gone_is_fine():
+                self._tell(message, RTM_DELLINK, f"removing {', '.join([link.name for link in links])}")
 
     def _change(self, link: Link, attribute: str, value: str | int, what: str) -> None:
         message = _link_message([(attribute, value)])
@@ -256,6 +257,16 @@ class Kernel:
                     return answers, whole
                 answers.append(answer(piece))
                 answers[-1].decode()
+
+
+@contextmanager
+def _gone_is_fine() -> Iterator[None]:
+    """That there is no such interface is as good as its removal."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
 
 
 def _raise_error(piece: bytes, flags: int) -> None:

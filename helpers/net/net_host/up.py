@@ -16,7 +16,6 @@ def up(kernel: Kernel, plan: Plan) -> None:
     An interface comes up when the rules about it are in force, and stays beyond this process when all is done.
     Raises Failure, OSError.
     """
-    bridge.sweep(kernel, everything=False)
     taps: list[Held] = []
     try:
         for nic in plan.network.nics:
@@ -24,6 +23,7 @@ def up(kernel: Kernel, plan: Plan) -> None:
         complete(kernel, plan, taps)
         for held in taps:
             tap.keep(held)
+        bridge.sweep(kernel, everything=False)
     finally:
         for held in taps:
             tap.release(held)
@@ -72,6 +72,7 @@ def plug(kernel: Kernel, vm: str, held: Held) -> Link | None:
     link = is_link(nic)
     found = bridge.join(kernel, held.link, nic.bridge, link_alias(vm, nic) if link else names.BRIDGE_ALIAS)
     if link:
+        bridge.adopt(kernel, found)
         bridge.refuse_strangers(kernel, found, (vm, nic.peer))
     return found
 
