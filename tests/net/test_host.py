@@ -479,7 +479,7 @@ def test_bridge_that_was_half_done_a_moment_ago(world: World, monkeypatch: pytes
 
     monkeypatch.setattr(Kernel, "ports", interfere)
     with world.space.entered():
-        bridge.sweep(Kernel(), everything=False)
+        bridge.sweep(Kernel())
     assert world.seen()["port"].port_of == "lan"
 
 

@@ -41,7 +41,8 @@ def join(kernel: Kernel, tap: Link, name: str, alias: str) -> Link:
             if _is(kernel.link(name), bridge):
                 raise
             continue
-        if _is(kernel.link(name), bridge) and tap.ifindex in [port.ifindex for port in kernel.ports(bridge)]:
+        port = kernel.link(tap.name)
+        if _is(kernel.link(name), bridge) and port is not None and port.port_of == bridge.ifindex:
             return bridge
     raise Failure(f"the bridge {name} comes and goes", code=EX_TEMPFAIL)
 
@@ -88,16 +89,20 @@ def strangers(kernel: Kernel, bridge: Link, vms: tuple[str, str]) -> list[str]:
     return [port.name for port in kernel.ports(bridge) if not port.alias.startswith(known)]
 
 
-def sweep(kernel: Kernel, *, everything: bool) -> None:
-    """Remove bridges of ours without ports: those that a process has left half done, or *everything*. Raises OSError.
+def sweep(kernel: Kernel) -> None:
+    """Remove bridges that a process has left half done, where they have no ports. Raises OSError.
 
-    Who is about to make or remove one of these, does without it. Those go by name: the moment may be over.
+    Who is about to make or remove one of these, does without it. They go by name: the moment may be over.
     """
-    for bridge in kernel.links(BRIDGE):
-        if mark.is_for_a_moment(bridge.name):
-            if not kernel.ports(bridge):
-                kernel.remove_if_named(bridge.name)
-        elif everything and bridge.group == INTERFACE_GROUP and bridge.alias.startswith(names.ALIAS_PREFIX):
+    for bridge in kernel.links(BRIDGE, name=mark.PREFIX):
+        if mark.is_for_a_moment(bridge.name) and not kernel.ports(bridge):
+            kernel.remove_if_named(bridge.name)
+
+
+def remove_of(kernel: Kernel, vm: str) -> None:
+    """Remove bridges of the VM's links, and those that users named, where they have no ports. Raises OSError."""
+    for bridge in kernel.links(BRIDGE, alias=names.ALIAS_PREFIX):
+        if bridge.alias == names.BRIDGE_ALIAS or vm in bridge.alias.split(" ")[1:]:
             remove(kernel, bridge)
 
 
@@ -106,7 +111,7 @@ def adopt(kernel: Kernel, bridge: Link) -> None:
 
     One that is being made has none. *bridge* is there for good: it has a port of ours.
     """
-    for other in kernel.links(BRIDGE):
+    for other in kernel.links(BRIDGE, name=mark.PREFIX):
         if other.alias == bridge.alias and mark.is_for_a_moment(other.name):
             ports = kernel.ports(other)
             if _is(kernel.link(other.name), other):  # and so it was when it had them

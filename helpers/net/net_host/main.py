@@ -1,5 +1,6 @@
 """The command line of vmsilo-net(8)."""
 
+import gc
 import sys
 from collections.abc import Callable, Sequence
 
@@ -17,6 +18,8 @@ usage: net up PLAN
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    if argv is None:
+        gc.disable()  # as a program of its own it ends before that would be worth anything
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments in (["-h"], ["--help"]):
         sys.stdout.write(USAGE)

@@ -3,20 +3,20 @@
 import os
 from hashlib import sha256
 
-_PREFIX = "vmsilo"  # what keeps others' hands off: units/network has it, too
+PREFIX = "vmsilo"  # what keeps others' hands off: units/network has it, too
 _DIGITS = 8
 _MACHINE_ID = "/etc/machine-id"
 
 
 def name_for_a_moment() -> str:
     """Of an interface that is being made or removed."""
-    return _PREFIX + os.urandom(_DIGITS // 2).hex()
+    return PREFIX + os.urandom(_DIGITS // 2).hex()
 
 
 def is_for_a_moment(name: str) -> bool:
     """Whether *name* is such a one."""
-    digits = name.removeprefix(_PREFIX)
-    return len(name) == len(_PREFIX) + _DIGITS and len(digits) == _DIGITS and set(digits) <= set("0123456789abcdef")
+    digits = name.removeprefix(PREFIX)
+    return len(name) == len(PREFIX) + _DIGITS and len(digits) == _DIGITS and set(digits) <= set("0123456789abcdef")
 
 
 def mac(of: str) -> str:

@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -28,12 +28,14 @@ NLMSGERR_ATTR_MSG = 1
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTEXT_FILTER_SKIP_STATS = 8
+IFNAME, IFALIAS = 3, 20  # numbers of attributes
 IFF_UP = 1
 IFA_F_NODAD = 0x02
 
 FIRST_OF_RANDOM_GROUPS = 1 << 31  # of interfaces; people choose small numbers
 
 HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
+ATTRIBUTE = struct.Struct("=H")  # its number, which comes before its value
 SEQUENCE = struct.Struct("=I")
 SEQUENCE_AT = 8
 RECEIVE = 1 << 17  # bytes; the kernel sends at most 32 KiB at once
@@ -102,11 +104,15 @@ class Kernel:
 
     # Interfaces
 
-    def links(self, kind: str) -> list[Link]:
-        """All interfaces of that kind."""
+    def links(self, kind: str, *, name: str = "", alias: str = "") -> list[Link]:
+        """All interfaces of that kind whose name and alias begin with these."""
         message = _link_message([("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS), _info(kind)])
-        found = [_link(answer) for answer in self._ask(message, RTM_GETLINK, NLM_F_DUMP)]
-        return [link for link in found if link.kind == kind]
+        # Looked for in the bytes, since taking a message apart costs more than all else.
+        wanted = [
+            ATTRIBUTE.pack(number) + text.encode() for number, text in ((IFNAME, name), (IFALIAS, alias)) if text
+        ]
+        answers = self._ask(message, RTM_GETLINK, NLM_F_DUMP, wanted)
+        return [link for link in map(_link, answers) if link.kind == kind]
 
     def ports(self, bridge: Link) -> list[Link]:
         """The interfaces that are ports of the bridge."""
@@ -221,10 +227,10 @@ class Kernel:
             error.filename = what
             raise
 
-    def _ask(self, message: Any, kind: int, flags: int) -> list[Any]:
+    def _ask(self, message: Any, kind: int, flags: int, wanted: Sequence[bytes] = ()) -> list[Any]:
         """Send *message* and collect the answers to it, once more if what they tell of has changed meanwhile.
 
-        Raises OSError if the kernel refuses it.
+        Only those that have all bytes *wanted*. Raises OSError if the kernel refuses it.
         """
         message["header"]["type"], message["header"]["flags"] = kind, NLM_F_REQUEST | flags
         message.encode()
@@ -232,11 +238,11 @@ class Kernel:
             self._sequence += 1
             SEQUENCE.pack_into(message.data, SEQUENCE_AT, self._sequence)
             self._socket.sendall(message.data)
-            answers, whole = self._collect(type(message))
+            answers, whole = self._collect(type(message), wanted)
             if whole:
                 return answers
 
-    def _collect(self, answer: type[Any]) -> tuple[list[Any], bool]:
+    def _collect(self, answer: type[Any], wanted: Sequence[bytes]) -> tuple[list[Any], bool]:
         """The answers to what was sent last, and whether they are all of one moment."""
         answers: list[Any] = []
         whole = True
@@ -255,8 +261,9 @@ class Kernel:
                 if kind == NLMSG_ERROR:
                     _raise_error(piece, flags)
                     return answers, whole
-                answers.append(answer(piece))
-                answers[-1].decode()
+                if all(part in piece for part in wanted):
+                    answers.append(answer(piece))
+                    answers[-1].decode()
 
 
 @contextmanager

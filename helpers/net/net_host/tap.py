@@ -39,10 +39,18 @@ class Held(NamedTuple):
         return self.descriptor >= 0
 
 
-def hold(kernel: Kernel, vm: str, nic: Nic) -> Held:
-    """The TAP of *nic*, under its name and down if it is new. Raises Failure, OSError."""
+def of_vm(kernel: Kernel, vm: str) -> list[Link]:
+    """All TAPs that were made for the VM."""
+    return kernel.links(TUN, alias=names.tap_alias(vm, ""))
+
+
+def hold(kernel: Kernel, vm: str, nic: Nic, there: list[Link]) -> Held:
+    """The TAP of *nic*, under its name and down if it is new; *there* are all of the VM's.
+
+    Raises Failure, OSError.
+    """
     alias = names.tap_alias(vm, nic.name)
-    ours = [link for link in kernel.links(TUN) if link.alias == alias]
+    ours = [link for link in there if link.alias == alias]
     kept = next((link for link in sorted(ours, key=lambda link: link.name != nic.tap) if fits(link)), None)
     for link in ours:
         if link is not kept:

@@ -3,7 +3,7 @@
 import socket
 
 from net_host import bridge, rules, settings, tap
-from net_host.rtnetlink import BRIDGE, TUN, Address, Kernel, Link
+from net_host.rtnetlink import BRIDGE, Address, Kernel, Link
 from net_host.tap import Held
 from vmsilo import names
 from vmsilo.failure import complain
@@ -16,14 +16,17 @@ def up(kernel: Kernel, plan: Plan) -> None:
     An interface comes up when the rules about it are in force, and stays beyond this process when all is done.
     Raises Failure, OSError.
     """
+    there = tap.of_vm(kernel, plan.vm)
     taps: list[Held] = []
     try:
         for nic in plan.network.nics:
-            taps.append(tap.hold(kernel, plan.vm, nic))
+            taps.append(tap.hold(kernel, plan.vm, nic, there))
+        kept = {held.link.ifindex for held in taps}
+        kernel.remove_all([link for link in there if link.ifindex not in kept])
         complete(kernel, plan, taps)
         for held in taps:
             tap.keep(held)
-        bridge.sweep(kernel, everything=False)
+        bridge.sweep(kernel)
     finally:
         for held in taps:
             tap.release(held)
@@ -31,7 +34,6 @@ def up(kernel: Kernel, plan: Plan) -> None:
 
 def complete(kernel: Kernel, plan: Plan, taps: list[Held]) -> None:
     """All but the TAPs themselves."""
-    remove_others(kernel, plan.vm, taps)
     bridges = [plug(kernel, plan.vm, held) for held in taps]
     if plan.network.rules:
         rules.apply(plan.vm, plan.network.rules, anew=all(held.is_new for held in taps))
@@ -46,19 +48,6 @@ def complete(kernel: Kernel, plan: Plan, taps: list[Held]) -> None:
         if port_of is not None and port_of.alias.startswith(names.ALIAS_PREFIX):
             bridge.close(kernel, port_of)
         kernel.set_up(held.link, up=True)
-
-
-def remove_others(kernel: Kernel, vm: str, taps: list[Held]) -> None:
-    """Remove the VM's TAPs that are not among *taps*."""
-    kept = {held.link.ifindex for held in taps}
-    for link in of_vm(kernel, vm):
-        if link.ifindex not in kept:
-            kernel.remove(link)
-
-
-def of_vm(kernel: Kernel, vm: str) -> list[Link]:
-    """All TAPs that were made for the VM."""
-    return [link for link in kernel.links(TUN) if link.alias.startswith(names.tap_alias(vm, ""))]
 
 
 def plug(kernel: Kernel, vm: str, held: Held) -> Link | None:
@@ -79,7 +68,7 @@ def plug(kernel: Kernel, vm: str, held: Held) -> Link | None:
 
 def ours(kernel: Kernel) -> set[int]:
     """The bridges that we made, by index."""
-    return {link.ifindex for link in kernel.links(BRIDGE) if link.alias.startswith(names.ALIAS_PREFIX)}
+    return {link.ifindex for link in kernel.links(BRIDGE, alias=names.ALIAS_PREFIX)}
 
 
 def is_link(nic: Nic) -> bool:
