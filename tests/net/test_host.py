@@ -467,6 +467,23 @@ def test_who_joins_a_bridge_that_is_being_removed(world: World, monkeypatch: pyt
         world.space.ip("link delete lan", "link delete port", "link delete second")
 
 
+def test_bridge_that_loses_its_name_before_the_tap_is_in_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is on its way out then, and no place for a TAP."""
+    world.up(NETVM)
+    world.space.ip("link set vpn.work nomaster")
+    make_port = Kernel.make_port
+
+    def interfere(kernel: Kernel, link: Link, to: Link) -> None:
+        monkeypatch.undo()
+        world.space.ip("link set br_vpn.work name vmsilo0123abcd")
+        make_port(kernel, link, to)
+
+    monkeypatch.setattr(Kernel, "make_port", interfere)
+    assert world.up(NETVM) == 0
+    assert world.seen()["vpn.work"].port_of == "br_vpn.work"
+    assert "vmsilo0123abcd" not in world.seen()
+
+
 def test_bridge_that_was_half_done_a_moment_ago(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever sweeps has seen it without a name of its own, and then it gets that, and a port."""
     world.space.ip(f"link add vmsilo0123abcd group {INTERFACE_GROUP} type bridge", "tuntap add dev port mode tap")
