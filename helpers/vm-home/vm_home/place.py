@@ -84,7 +84,10 @@ def _make(above: int, name: str, like: os.stat_result) -> None:
     if os.geteuid() == 0 and not _only_root_writes(os.fstat(above)):
         # Before it is given away its owner could have put something else in its place.
         raise Failure(f"{name} has to be made by the owner of the directory that it is to be in", code=EX_CONFIG)
-    os.mkdir(name, _PARENT_MODE, dir_fd=above)
+    try:
+        os.mkdir(name, _PARENT_MODE, dir_fd=above)
+    except FileExistsError:
+        return  # another one made it meanwhile
     os.chown(name, like.st_uid, like.st_gid, dir_fd=above, follow_symlinks=False)
 
 
