@@ -27,7 +27,10 @@ def vm(text: str) -> Vm:
 
 
 def test_host() -> None:
-    usual = Host(HOST.path, "david", 1000, 1000, bash_integration=True, scheduler_isolation="vm", isolated=())
+    usual = Host(
+        HOST.path, "david", 1000, 1000, bash_integration=True, scheduler_isolation="vm", isolated=(),
+        netvm_range="10.200.0.0/16", netvm_range6="fd29:9d30:5e92::/64",
+    )  # fmt: skip
     assert load().host == usual
     quiet = HOST._replace(text='user = "david"\nenableBashIntegration = false\nschedulerIsolation = "off"\n')
     assert load(host=quiet).host == usual._replace(bash_integration=False, scheduler_isolation="off")
@@ -53,7 +56,7 @@ def test_defaults() -> None:
         cpus=2, kernel=None, initramfs=None, root_disk=None, disks=(), vhost_user=(), hugepages=False,
         overlay_type="raw", overlay_size=10 << 30,
         home=Home("/shared/a/home", ours=True), shares=(a_share("home", "/shared/a/home", "/home/user"),),
-        share_seccomp_log=False, share_sandbox=True, pci=(),
+        share_seccomp_log=False, share_sandbox=True, pci=(), network=None,
         kernel_params=(), depends_on=(), auto_start=False, cid=None, start_timeout=120, stop_timeout=30,
         log_level="info", extra_args=(), extra_run_args=(), extra_config={}, seccomp_log=False, sandbox=True,
         machine="q35",
@@ -92,7 +95,7 @@ extraConfig = { memory = { mergeable = true }, list = [1, 2.5, "x", { y = false 
         memory=4096, cpus=4, kernel="/boot/vmlinux", initramfs="/boot/initrd",
         root_disk=Disk("/srv/root.img", readonly=True), disks=(), vhost_user=(), hugepages=False,
         overlay_type="raw", overlay_size=1_000_000_000,
-        home=None, shares=(), share_seccomp_log=False, share_sandbox=True, pci=(),
+        home=None, shares=(), share_seccomp_log=False, share_sandbox=True, pci=(), network=None,
         kernel_params=("quiet", 'a="b c"'), depends_on=("b",), auto_start=True, cid=70077,
         start_timeout=7, stop_timeout=8, log_level="debug", extra_args=("-v", "a b\n"), extra_run_args=(),
         extra_config={"memory": {"mergeable": True}, "list": [1, 2.5, "x", {"y": False}]}, seccomp_log=True,

@@ -64,7 +64,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(SYSTEM_UNITS, root / SYSTEM_UNITS.relative_to("/"), symlinks=True)
     for unit in (ROOT / "units").glob("*.slice"):
         shutil.copy(unit, root / SYSTEM_UNITS.relative_to("/"))
-    helpers = [f"{paths.LIBEXEC}/{name}" for name in ("sandbox", "vm-home", "vm-launch", "vm-pci", "vsock-cmd")]
+    helpers = [
+        f"{paths.LIBEXEC}/{name}" for name in ("net", "sandbox", "vm-home", "vm-launch", "vm-pci", "vsock-cmd")
+    ]
     for program in (*helpers, *FOREIGN):
         path = root / program.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +82,7 @@ def test_systemd_has_nothing_to_say(case: str, installed: Path, tmp_path: Path) 
     written = root / "etc/systemd/system"
     written.mkdir(parents=True)
     output.write(str(written), make(case, REAL).entries)
-    units = sorted(path.name for path in written.glob("vmsilo*") if path.suffix != ".plan")
+    units = sorted(path.name for path in written.glob("vmsilo*") if path.suffix not in (".network", ".plan"))
     assert units
     assert verify(root, units) == ""
 

@@ -73,7 +73,7 @@ def test_the_generator_is_lean(path: Path) -> None:
 
 # Of the modules of the generator and of vmsilo, these and no others.
 MAY_IMPORT = {
-    "model": {"vmsilo.plan", "policies"},
+    "model": {"vmsilo.plan", "policies", "network"},  # of networks the types, for the type checker alone
     "unitfile": set(),
     "machine": {"vmsilo.plan", "model"},
     "log": set(),
@@ -81,11 +81,12 @@ MAY_IMPORT = {
     "policies": {"vmsilo.failure", "vmsilo.paths", "vmsilo.policy"},
     "source": {"vmsilo.paths", "vmsilo.policy", "model", "policies"},
     "resolve": {
-        "vmsilo.names", "vmsilo.paths", "vmsilo.plan", "vmsilo.ports", "machine", "model", "hypervisor", "virtiofs",
+        "vmsilo.names", "vmsilo.paths", "vmsilo.plan", "vmsilo.ports", "derive", "machine", "model", "hypervisor",
+        "network", "virtiofs",
     },
     "virtiofs": {"vmsilo.paths", "vmsilo.plan", "machine", "model"},
     "hypervisor": {"vmsilo.plan", "hypervisor"},
-    "rules": {"vmsilo.nft", "network", "rules"},
+    "rules": {"vmsilo.names", "vmsilo.nft", "network", "rules"},
     "roles": {
         "vmsilo.names", "vmsilo.paths", "vmsilo.plan",
         "hypervisor", "machine", "model", "policies", "roles", "unitfile",
@@ -129,7 +130,8 @@ NOTHING_FOUND = NOTHING_FOUND_OURS | {"gc"}  # built in
 FOUND_OURS = NOTHING_FOUND_OURS | {
     f"vmsilo_generator.{name}"
     for name in (
-        "across", "check", "hypervisor", "hypervisor.cloud_hypervisor", "log", "machine", "model", "options",
+        "across", "check", "derive", "hypervisor", "hypervisor.cloud_hypervisor", "log", "machine", "model",
+        "options",
         "output", "policies", "reader", "resolve", "roles", "roles.command", "roles.console", "roles.home",
         "roles.refusal", "roles.sandbox", "roles.share", "roles.slices", "roles.vm", "roles.vsock", "run", "source",
         "syntax", "unitfile", "virtiofs",

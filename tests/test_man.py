@@ -72,7 +72,11 @@ def emitted_units(root: Path) -> set[str]:
     environment = {"PATH": os.defpath, "VMSILO_CONFIG_DIRS": str(root / "etc/vmsilo.d")}
     command = [str(GENERATOR), "--root", str(root), *places]
     subprocess.run(command, check=True, env=environment)
-    found = {path.name for path in (root / "normal").iterdir() if path.is_file() and path.suffix != ".plan"}
+    found = {
+        path.name
+        for path in (root / "normal").iterdir()
+        if path.is_file() and path.suffix not in (".network", ".plan")
+    }
     found = {unit.replace("-virtiofs-home.", "-virtiofs-tag.") for unit in found}  # the home is a share like others
     return {re.sub(r"^vmsilo-[abc]\b", "vmsilo-name", unit) for unit in found}
 

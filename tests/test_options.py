@@ -90,6 +90,9 @@ def test_ours_are_marked() -> None:
             "qemu.seccompPolicy", "crosvm.seccompPolicy",
         "qemu.extraArgs", "rootDisk.format", "additionalDisks[].format",
         "sharedDirectories.<name>.foreignOwners", "pciDevices[].force",
+        "netvmRange6", "network.ipv6", "network.dns", "network.firewall", "network.firewall[].allow",
+        "network.firewall[].deny", "network.firewall[].ports", "network.firewallPolicy",
+        "network.interfaces.<name>.antiSpoofing",
     }  # fmt: skip
 
 
@@ -106,7 +109,7 @@ def test_sound(option: Option) -> None:
     if option.kind is Kind.INT:
         assert option.low < option.high
     if option.kind is Kind.CHOICE:
-        assert option.default in option.choices
+        assert option.default in (*option.choices, UNSET)
     if option.kind in (Kind.TEXT, Kind.TEXTS, Kind.TABLES, Kind.BOOL_OR_PATH):
         assert option.syntax is not None
     assert option.until is UNSET or option.status is Status.PENDING

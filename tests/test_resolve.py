@@ -31,6 +31,8 @@ HOST = Host(
     bash_integration=True,
     scheduler_isolation="vm",
     isolated=(),
+    netvm_range="10.200.0.0/16",
+    netvm_range6="fd29:9d30:5e92::/64",
 )
 
 
@@ -55,6 +57,7 @@ def a_vm(name: str = "work", **given: Any) -> Vm:
         share_seccomp_log=False,
         share_sandbox=True,
         pci=(),
+        network=None,
         kernel_params=(),
         depends_on=(),
         auto_start=False,

@@ -48,7 +48,7 @@ GOOD_AND_BAD: list[tuple[Rule, list[str], list[str]]] = [
     (syntax.ipv4_link, ["10.200.5.2/31"], ["10.200.5.3/31", "10.200.5.2/30", "10.200.5.2"]),
     (syntax.ipv4_destination, ["default", "10.0.0.0/8"], ["0", "10.0.0.1/8"]),
     (syntax.ipv6_destination, ["default", "fd00::/8"], ["fd00::", "10.0.0.0/8"]),
-    (syntax.ip_address, ["9.9.9.9", "2620:fe::fe", "::"], ["", "9.9.9", "9.9.9.9/32", "dns.example"]),
+    (syntax.nameserver, ["9.9.9.9", "2620:fe::fe", "127.0.0.53", "::1"], ["", "9.9.9", "9.9.9.9/32", "dns.example", "::", "0.0.0.0", "ff02::1"]),
     (syntax.duration, ["2s", "250ms", "1m", "1h"], ["", "2", "0s", "s", "1.5s", "2 s", "2d", "1000000s", "-1s"]),
     (syntax.colour, ["red", "DarkRed", "#FF0000", "#f00", "rgb(255,0,0)", "rgb( 1, 2 ,3 )"], ["", "reddish", "#ff00", "#ggg", "rgb(256,0,0)", "rgb(1,2)", "rgb(1,2,³)"]),
 ]  # fmt: skip

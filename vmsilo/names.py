@@ -13,6 +13,7 @@ VM_NAME_RULE = f"a lower-case letter, then lower-case letters, digits and dashes
 RESERVED_VM_NAMES = ("host", "images", "home-template")
 
 HOST_STEM = "host"
+HOST_NETVM = "host"  # as a VM's netvm, the host itself
 
 _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz")
 _TAIL = _LOWER | frozenset("0123456789-")
@@ -185,6 +186,11 @@ def message_of_description(description: str) -> str | None:
 def plan_file(vm: str) -> str:
     """The file with the VM's plan, beside its units."""
     return f"{PREFIX}{vm}.plan"
+
+
+def guest_network_file(vm: str) -> str:
+    """The file with what a running guest is told of its network, beside the VM's plan."""
+    return f"{PREFIX}{vm}.network"
 
 
 HOST_PLAN_FILE = "vmsilo-host.plan"

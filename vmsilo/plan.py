@@ -78,6 +78,7 @@ class Network(NamedTuple):
     rules: str  # for nft(8): makes the VM's tables on the host anew, in one transaction; "" = it has none
     tables: tuple[str, ...]  # those tables, each with its family: "inet vmsilo-banking"
     forward: tuple[int, ...]  # the versions of IP that the host forwards for it: 4, 6
+    netvm: bool = False  # other VMs may come to be its clients while it runs
 
 
 class Overlay(NamedTuple):
@@ -85,6 +86,10 @@ class Overlay(NamedTuple):
 
     type: str  # raw: a disposable disk; tmpfs: guest memory; none: the root itself is writable
     size: int  # bytes, for raw
+
+
+# The credentials that say what a guest's network is begin with one of these.
+GUEST_NETWORK = ("network.", "vmsilo.")
 
 
 class Credential(NamedTuple):
@@ -153,6 +158,15 @@ def dumps(plan: Plan | HostPlan) -> str:
     return _encode({"version": VERSION, **_plain(plan)}) + "\n"
 
 
+def guest_network(plan: Plan) -> str:
+    """What the guest is told of its network, as JSON text: those of its credentials that may change while it runs.
+
+    "" if there are none.
+    """
+    known = {one.name: one.value for one in plan.credentials if one.name.startswith(GUEST_NETWORK)}
+    return _encode(known) + "\n" if known else ""
+
+
 def _plain(value: Any) -> Any:
     """*value* with a dictionary in place of each named tuple, since JSON would make a list of it."""
     if isinstance(value, tuple):
@@ -201,7 +215,7 @@ def _disk(item: dict[str, Any]) -> Disk:
 
 def _network(item: dict[str, Any]) -> Network:
     nics = tuple(Nic(**{**nic, "addresses": tuple(nic["addresses"])}) for nic in item["nics"])
-    return Network(nics, item["rules"], tuple(item["tables"]), tuple(item["forward"]))
+    return Network(nics, item["rules"], tuple(item["tables"]), tuple(item["forward"]), item["netvm"])
 
 
 def _with_settings(item: dict[str, Any]) -> dict[str, Any]:

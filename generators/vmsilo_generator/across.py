@@ -40,6 +40,7 @@ def rules(host: Host | None, vms: Sequence[Found]) -> list[Problem]:
     problems += _claimed_twice(vms)
     if host is not None:
         problems += _not_isolated(host, vms)
+        problems += _networks(host, vms)
     problems += _within_reach(vms)
     return problems
 
@@ -50,8 +51,8 @@ def _needs(values: dict[str, Any]) -> list[tuple[str, Key]]:
     for index, other in enumerate(values.get("dependsOn", ())):
         if other:
             needs.append((other, ("dependsOn", index)))
-    netvm = values.get("network.netvm", "host")
-    if netvm != "host":
+    netvm = values.get("network.netvm", names.HOST_NETVM)
+    if netvm != names.HOST_NETVM:
         needs.append((netvm, ("network", "netvm")))
     return needs
 
@@ -150,6 +151,16 @@ def _not_isolated(host: Host, vms: Sequence[Found]) -> Iterable[Problem]:
                 yield Problem(vm.file, key, message)
 
 
+def _networks(host: Host, vms: Sequence[Found]) -> Sequence[Problem]:
+    """What is wrong between the networks of VMs. Few have one."""
+    good = [vm.vm for vm in vms if vm.vm is not None]
+    if all(vm.network is None for vm in good):
+        return ()
+    from vmsilo_generator.network import clashes
+
+    return clashes.problems(host, good)
+
+
 def _within_reach(vms: Sequence[Found]) -> Iterable[Problem]:
     """Directories in which a guest may write, and in which something lies that a VM is given by its path.
 
@@ -190,16 +201,10 @@ def _paths(vm: Vm) -> Iterable[str]:
     yield from (path for path in (vm.kernel, vm.initramfs, vm.image) if path and path.startswith("/"))
 
 
-_CLAIMS = frozenset({"network.interfaces", "pciDevices", "usbDevices"})
+_CLAIMS = frozenset({"pciDevices", "usbDevices"})
 
 
 def _claims(values: dict[str, Any]) -> Iterable[tuple[tuple[str, ...], Key]]:
-    for name, interface in values.get("network.interfaces", {}).items():
-        if isinstance(interface, dict):
-            if "macAddress" in interface:
-                yield ("mac", interface["macAddress"].lower()), ("network", "interfaces", name, "macAddress")
-            if "tap.name" in interface:
-                yield ("tap", interface["tap.name"]), ("network", "interfaces", name, "tap", "name")
     for index, device in enumerate(values.get("usbDevices", ())):
         if isinstance(device, dict):
             numbers = (device["vendorId"].lower(), device["productId"].lower(), device.get("serial", ""))

@@ -8,9 +8,13 @@ from vmsilo import names, paths
 from vmsilo.plan import Disk, PciDevice, VhostUser
 from vmsilo_generator import across, syntax
 from vmsilo_generator.model import Config, Home, Host, Hypervisor, Problem, Share, Vm
-from vmsilo_generator.options import DEFAULTS, HYPERVISOR_TABLES, UNSET, Scope
+from vmsilo_generator.options import DEFAULTS, HOST_DEFAULTS, HYPERVISOR_TABLES, UNSET, Scope
 from vmsilo_generator.reader import Key, Reader, Values, shown
 from vmsilo_generator.source import ConfigFile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vmsilo_generator.network.facts import Network
 
 
 def load(files: Sequence[ConfigFile], passwd: str) -> Config:
@@ -77,6 +81,8 @@ def _host(file: ConfigFile, passwd: str, problems: list[Problem]) -> Host | None
         bash_integration=values.get("enableBashIntegration", True),
         scheduler_isolation=values.get("schedulerIsolation", "vm"),
         isolated=isolated,
+        netvm_range=values.get("netvmRange", HOST_DEFAULTS["netvmRange"]),
+        netvm_range6=values.get("netvmRange6", HOST_DEFAULTS["netvmRange6"]),
     )
 
 
@@ -107,10 +113,15 @@ def _vm(file: ConfigFile, problems: list[Problem]) -> tuple[Vm | None, Values]:
     if reader.problems:
         problems += reader.problems
         return None, values
-    return _build(file, {**DEFAULTS, **values}), values
+    return _build(file, {**DEFAULTS, **values}, has_network=_has_network(values)), values
 
 
-def _build(file: ConfigFile, values: Values) -> Vm:
+def _has_network(values: Values) -> bool:
+    """Whether any of its options is set; few files have one."""
+    return any(path.startswith("network.") for path in values)
+
+
+def _build(file: ConfigFile, values: Values, *, has_network: bool) -> Vm:
     """The VM of a complete set of values."""
 
     def optional(path: str) -> Any:
@@ -136,6 +147,11 @@ def _build(file: ConfigFile, values: Values) -> Vm:
         from vmsilo_generator import pci
 
         pci_devices = pci.devices(values)
+    network: Network | None = None
+    if has_network:
+        from vmsilo_generator.network import interfaces
+
+        network = interfaces.build(values)
     home = _home(file.name, values["sharedHome"])
     return Vm(
         name=file.name,
@@ -157,6 +173,7 @@ def _build(file: ConfigFile, values: Values) -> Vm:
         share_seccomp_log=values["virtiofs.seccompPolicy"] == "log",
         share_sandbox=not values["virtiofs.disableSandbox"],
         pci=pci_devices,
+        network=network,
         kernel_params=values["kernelParams"],
         depends_on=values["dependsOn"],
         auto_start=values["autoStart"],
@@ -236,8 +253,10 @@ def _judge(values: Values, reader: Reader) -> None:
         reader.fault(("memory",), f"expected an even number with hugepages, found {values['memory']}")
     if "kernelParams" in values:
         _judge_kernel_params(values, reader)
-    if values.keys() & _NETWORK:
-        _judge_network(values, reader)
+    if _has_network(values):
+        from vmsilo_generator.network import interfaces
+
+        interfaces.judge(values, reader)
     if values.get("sharedDirectories"):
         _judge_shares(values, reader)
     if values.get("usbDevices"):
@@ -280,24 +299,6 @@ def _judge_kernel_params(values: Values, reader: Reader) -> None:
     if length > syntax.KERNEL_COMMAND_LINE_MAX:
         most = syntax.KERNEL_COMMAND_LINE_MAX
         reader.fault(("kernelParams",), f"{length} bytes together: a kernel takes at most {most}")
-
-
-_NETWORK = frozenset({"network.netvm", "network.netvmSubnet", "network.interfaces"})
-
-
-def _judge_network(values: Values, reader: Reader) -> None:
-    interfaces = values.get("network.interfaces", {})
-    netvm = "network.netvm" in values or reader.faulty("network", "netvm")
-    if not netvm and "network.netvmSubnet" in values:
-        message = "has no effect without network.netvm: set that, or remove this"
-        reader.fault(("network", "netvmSubnet"), message, of_key=True)
-    if "network.netvm" in values and "upstream" in interfaces:
-        message = "network.netvm makes an interface of this name: choose another name, or remove network.netvm"
-        reader.fault(("network", "interfaces", "upstream"), message, of_key=True)
-    for name, interface in interfaces.items():
-        if interface is not UNSET and "tap.hostAddress" in interface and "tap.bridge" in interface:
-            message = "not together with tap.hostAddress: a TAP in a bridge has no address of its own; remove one"
-            reader.fault(("network", "interfaces", name, "tap", "bridge"), message, of_key=True)
 
 
 def _judge_shares(values: Values, reader: Reader) -> None:

@@ -6,6 +6,10 @@ from typing import Any, NamedTuple
 from vmsilo.plan import Disk, PciDevice, VhostUser
 from vmsilo_generator.policies import Policies
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vmsilo_generator.network.facts import Network  # few VMs have one
+
 
 class Hypervisor(StrEnum):
     CLOUD_HYPERVISOR = "cloud-hypervisor"
@@ -23,6 +27,8 @@ class Host(NamedTuple):
     bash_integration: bool
     scheduler_isolation: str  # off | vm | full
     isolated: tuple[str, ...]  # full addresses of PCI devices
+    netvm_range: str  # an IPv4 network: where links have their addresses from
+    netvm_range6: str  # an IPv6 network; "" = no link has any
 
 
 class Home(NamedTuple):
@@ -80,6 +86,7 @@ class Vm(NamedTuple):
     share_seccomp_log: bool  # of all of them
     share_sandbox: bool
     pci: tuple[PciDevice, ...]
+    network: "Network | None"
     kernel_params: tuple[str, ...]
     depends_on: tuple[str, ...]
     auto_start: bool

@@ -108,8 +108,12 @@ OPTIONS: tuple[Option, ...] = (
            " Takes effect at a VM's next start.",
            choices=("full", "vm", "off")),
     Option(_HOST, "netvmRange", Kind.TEXT, "10.200.0.0/16",
-           "The network from which each link between a VM and its netvm gets its two addresses.",
-           syntax=syntax.ipv4_pool, status=_PENDING),
+           "The network from which each link between a VM and its netvm gets its two addresses, a /31.",
+           syntax=syntax.ipv4_pool),
+    Option(_HOST, "netvmRange6", Kind.TEXT, "fd29:9d30:5e92::/64",
+           "The network from which each of these links gets two IPv6 addresses, a /127: it begins with this, and ends"
+           " with the link's IPv4 address. \"\" is none: no link has IPv6.",
+           syntax=syntax.ipv6_pool, ours=True),
     Option(_HOST, "isolatedPciDevices", Kind.TEXTS, (),
            "PCI devices that the host's drivers don't get: early in the boot they are bound to vfio-pci, which keeps"
            " them for VMs. An address is written as lspci(8) shows it, like \"01:00.0\" or \"0000:01:00.0\", or as a"
@@ -296,46 +300,82 @@ OPTIONS: tuple[Option, ...] = (
 
     # Network.
     Option(_VM, "network.netvm", Kind.TEXT, UNSET,
-           "The VM through which this one reaches the network, or \"host\".", syntax=syntax.netvm, status=_PENDING),
+           "The VM through which this one reaches the network, or \"host\". It is started with this one. The"
+           " interface to it is called \"upstream\".", syntax=syntax.netvm),
     Option(_VM, "network.isNetvm", Kind.BOOL, False,
-           "Let other VMs reach the network through this one.", status=_PENDING, until=False),
+           "Let other VMs reach the network through this one: whatever it reaches itself, but not each other. Its"
+           " interface to a VM has that one's name."),
     Option(_VM, "network.netvmSubnet", Kind.TEXT, UNSET,
-           "Pins the two addresses of the link to the netvm: this VM gets the first one.",
-           syntax=syntax.ipv4_link, status=_PENDING),
+           "Pins the two addresses of the link to the netvm: of a network like \"10.200.5.2/31\" this VM has the"
+           " first one and the netvm the second. Unset: derived from the names of both, within netvmRange.",
+           syntax=syntax.ipv4_link),
+    Option(_VM, "network.ipv6", Kind.BOOL, True,
+           "Whether the VM has IPv6. With false, neither its link to its netvm has it, nor that of any VM that has"
+           " this one for its netvm, directly or not; so for a VPN that carries IPv4 alone.", ours=True),
     Option(_VM, "network.nameservers", Kind.TEXTS, (),
-           "Name servers.", syntax=syntax.ip_address, status=_PENDING, until=()),
+           "Name servers that the VM asks. A netvm whose list is empty finds names by itself, from the root servers"
+           " on; a VM whose netvm is a VM asks that one. Any other VM has no name servers but those it gets by DHCP.",
+           syntax=syntax.nameserver),
+    Option(_VM, "network.dns", Kind.CHOICE, "default",
+           "With \"enforce\" the VM can ask no other name server than its netvm, which drops what goes to port 53 and"
+           " 853 elsewhere. Where the netvm is the host, that one asks those in nameservers.",
+           choices=("default", "enforce"), ours=True),
+    Option(_VM, "network.firewall", Kind.LIST, (),
+           "What the VM may reach through its netvm, which is where the rules are kept. The first rule that speaks of"
+           " a packet decides. A change is in force after a daemon-reload, and then cuts connections that are no"
+           " longer allowed.", ours=True),
+    Option(_VM, "network.firewall[].allow", Kind.TEXT, UNSET,
+           "Where the rule lets the VM go: a name like \"example.org\", an address, a network, or \"*\". A name"
+           " stands for the addresses that the VM's netvm has found for it at the VM's request, as long as they are"
+           " good.",
+           syntax=syntax.firewall_target, ours=True),
+    Option(_VM, "network.firewall[].deny", Kind.TEXT, UNSET,
+           "Where it does not let it go, instead of allow. A VM that knows a server's address otherwise gets around a"
+           " name.", syntax=syntax.firewall_target, ours=True),
+    Option(_VM, "network.firewall[].ports", Kind.TEXTS, UNSET,
+           "What the rule is about: \"tcp/443\", \"udp/1000-2000\", \"tcp\", \"udp\" or \"icmp\". Unset: everything.",
+           syntax=syntax.firewall_ports, ours=True),
+    Option(_VM, "network.firewallPolicy", Kind.CHOICE, UNSET,
+           "What becomes of what no rule speaks of; unset: \"deny\" where there are rules, else \"allow\".",
+           choices=("allow", "deny"), ours=True),
     Option(_VM, "network.interfaces", Kind.TABLES, UNSET,
-           "Network interfaces beyond that to the netvm; the key is the name that the guest sees.",
-           syntax=syntax.interface_name, status=_PENDING),
+           "Network interfaces beyond that to the netvm; the key is the name that the guest sees. With those to its"
+           " netvm and to VMs whose netvm it is, a VM has at most 15.",
+           syntax=syntax.guest_interface),
     Option(_VM, "network.interfaces.<name>.type", Kind.CHOICE, "tap",
-           "The kind of interface.", choices=("tap",), status=_PENDING),
+           "The kind of interface: a TAP of the host is its other end.", choices=("tap",)),
     Option(_VM, "network.interfaces.<name>.macAddress", Kind.TEXT, UNSET,
-           "The MAC address; unset: derived from the names of VM and interface.",
-           syntax=syntax.mac, status=_PENDING),
+           "The MAC address; unset: derived from the names of VM and interface.", syntax=syntax.mac),
     Option(_VM, "network.interfaces.<name>.tap.name", Kind.TEXT, UNSET,
-           "The name of the TAP interface on the host; unset: derived from the VM's name.",
-           syntax=syntax.interface_name, status=_PENDING),
+           "The name of the TAP interface on the host. Unset: <vm>-<number>, where the first interface in the file is"
+           " number 0; a long name of a VM is cut, and gets a hash of all of it.", syntax=syntax.host_interface),
     Option(_VM, "network.interfaces.<name>.tap.hostAddress", Kind.TEXT, UNSET,
-           "The host's address on it; not together with tap.bridge.",
-           syntax=syntax.ipv4_interface, status=_PENDING),
+           "The host's address on it; not together with tap.bridge. With neither of the two the host has no part in"
+           " the network, and whoever wants the TAP may use it.",
+           syntax=syntax.ipv4_interface),
     Option(_VM, "network.interfaces.<name>.tap.bridge", Kind.TEXT, UNSET,
-           "A bridge of the host that it joins; not together with tap.hostAddress.",
-           syntax=syntax.interface_name, status=_PENDING),
-    Option(_VM, "network.interfaces.<name>.dhcp", Kind.BOOL, False, "Ask a DHCP server.", status=_PENDING),
+           "A bridge of the host that it joins, which is made where there is none; not together with"
+           " tap.hostAddress.", syntax=syntax.host_interface),
+    Option(_VM, "network.interfaces.<name>.dhcp", Kind.BOOL, False,
+           "Ask a DHCP server, and with network.ipv6 routers as well."),
     Option(_VM, "network.interfaces.<name>.addresses", Kind.TEXTS, (),
-           "IPv4 addresses with their prefixes.", syntax=syntax.ipv4_interface, status=_PENDING),
+           "IPv4 addresses with their prefixes.", syntax=syntax.ipv4_interface),
     Option(_VM, "network.interfaces.<name>.routes", Kind.TABLES, UNSET,
-           "IPv4 routes; the key is the destination or \"default\".",
-           syntax=syntax.ipv4_destination, status=_PENDING),
+           "IPv4 routes; the key is the destination or \"default\".", syntax=syntax.ipv4_destination),
     Option(_VM, "network.interfaces.<name>.routes.<name>.via", Kind.TEXT, REQUIRED,
-           "The gateway.", syntax=syntax.ipv4_address, status=_PENDING),
+           "The gateway, in the network of one of the addresses.", syntax=syntax.ipv4_address),
     Option(_VM, "network.interfaces.<name>.v6Addresses", Kind.TEXTS, (),
-           "IPv6 addresses with their prefixes.", syntax=syntax.ipv6_interface, status=_PENDING),
+           "IPv6 addresses with their prefixes.", syntax=syntax.ipv6_interface),
     Option(_VM, "network.interfaces.<name>.v6Routes", Kind.TABLES, UNSET,
-           "IPv6 routes; the key is the destination or \"default\".",
-           syntax=syntax.ipv6_destination, status=_PENDING),
+           "IPv6 routes; the key is the destination or \"default\".", syntax=syntax.ipv6_destination),
     Option(_VM, "network.interfaces.<name>.v6Routes.<name>.via", Kind.TEXT, REQUIRED,
-           "The gateway.", syntax=syntax.ipv6_address, status=_PENDING),
+           "The gateway, in the network of one of the addresses, or link-local.", syntax=syntax.ipv6_address),
+    Option(_VM, "network.interfaces.<name>.antiSpoofing", Kind.BOOL, True,
+           "Drop on the host what the guest sends with another MAC address than this interface's, or another IP"
+           " address than its own. What it may get by DHCP is not known before, so with dhcp, and where it has no"
+           " addresses at all, only the MAC address counts. False is for a guest that is a router or a bridge by your"
+           " own hand.",
+           ours=True),
     Option(_VM, "vsock.cid", Kind.INT, UNSET,
            "Pins the VM's vsock context id; unset: derived from the VM's name.",
            low=CID_FIRST, high=CID_END - 1, ours=True),
@@ -489,6 +529,7 @@ VM_TREE = _tree(Scope.VM)
 
 # Of the options that take part in building a configuration.
 DEFAULTS: dict[str, Default] = {option.path: option.default for option in OPTIONS if option.scope is Scope.VM}
+HOST_DEFAULTS: dict[str, Default] = {option.path: option.default for option in OPTIONS if option.scope is Scope.HOST}
 
 
 def find(scope: Scope, path: str) -> Option:

@@ -82,7 +82,7 @@ class Reader:
             raise _Enough
         return UNSET
 
-    def faulty(self, *key: str) -> bool:
+    def faulty(self, *key: str | int) -> bool:
         """Whether the option at *key* was set, but to nothing that can be used."""
         return any(problem.key[: len(key)] == key for problem in self.problems)
 

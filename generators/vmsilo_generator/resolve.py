@@ -9,28 +9,28 @@ from collections.abc import Sequence
 
 from vmsilo import names, paths, plan
 from vmsilo.ports import CID_END, CID_FIRST
+from vmsilo_generator import derive
 from vmsilo_generator.hypervisor import needs
 from vmsilo_generator.machine import Machine, Server
 from vmsilo_generator.model import Config, Facts, Host, Problem, Vm
 
-try:
-    from _sha2 import sha256  # type: ignore[import-not-found]  # Python 3.12
-except ImportError:
-    # hashlib has the same function behind 2 ms of looking for OpenSSL, at every boot.
-    from _sha256 import sha256  # type: ignore[import-not-found]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from vmsilo_generator.network.plans import Decided
 
 
 def resolve(config: Config, facts: Facts) -> tuple[Machine, ...]:
     """Decide everything about the VMs of *config* on a host of these *facts*."""
     if config.host is None:
         return ()
+    decided = networks(config.vms, config.host)
     return tuple(
         [
             Machine(
-                plan=make_plan(vm, config.host.scheduler_isolation),
+                plan=make_plan(vm, config.host.scheduler_isolation, decided.get(vm.name)),
                 file=vm.file,
                 owner=config.host.user,
-                depends_on=vm.depends_on,
+                depends_on=depends_on(vm),
                 auto_start=vm.auto_start,
                 facts=facts,
                 servers=servers(vm, config.host) if vm.shares else (),
@@ -48,6 +48,21 @@ def host_plan(host: Host, vms: Sequence[Vm]) -> plan.HostPlan:
         bash_integration=host.bash_integration,
         isolated=tuple([plan.IsolatedDevice(address, address in forced) for address in host.isolated]),
     )
+
+
+def networks(vms: Sequence[Vm], host: Host) -> "dict[str, Decided]":
+    """What becomes of the networks of VMs that have one, by the VMs' names."""
+    if all(vm.network is None for vm in vms):
+        return {}
+    from vmsilo_generator.network import plans  # few VMs have one
+
+    return plans.decide(vms, host)
+
+
+def depends_on(vm: Vm) -> tuple[str, ...]:
+    """The VMs that start with this one, and before it."""
+    netvm = vm.network.netvm if vm.network is not None else ""
+    return vm.depends_on if netvm in ("", names.HOST_NETVM, *vm.depends_on) else (*vm.depends_on, netvm)
 
 
 def servers(vm: Vm, host: Host) -> tuple[Server, ...]:
@@ -77,7 +92,7 @@ def credentials(vm: Vm) -> tuple[plan.Credential, ...]:
     return (*known, *virtiofs.mounts(vm.shares))
 
 
-def make_plan(vm: Vm, core_scheduling: str) -> plan.Plan:
+def make_plan(vm: Vm, core_scheduling: str, network: "Decided | None" = None) -> plan.Plan:
     by_hypervisor = needs(vm.hypervisor).vsock_by_hypervisor
     hybrid = by_hypervisor or needs(vm.hypervisor).vsock_by_backend
     writable = vm.root_disk is not None and not vm.root_disk.readonly
@@ -93,7 +108,7 @@ def make_plan(vm: Vm, core_scheduling: str) -> plan.Plan:
         shares=tuple([plan.Share(share.tag, paths.share_socket(vm.name, share.tag)) for share in vm.shares]),
         vhost_user=vm.vhost_user,
         pci=vm.pci,
-        network=plan.Network((), "", (), ()),
+        network=network.network if network is not None else plan.Network((), "", (), ()),
         kernel_params=vm.kernel_params,
         memory=vm.memory,
         hugepages=vm.hugepages,
@@ -101,7 +116,7 @@ def make_plan(vm: Vm, core_scheduling: str) -> plan.Plan:
         core_scheduling=core_scheduling,
         cid=cid(vm),
         vsock=paths.hybrid_vsock(vm.name, by_hypervisor=by_hypervisor) if hybrid else "",
-        credentials=credentials(vm),
+        credentials=(*credentials(vm), *(network.credentials if network is not None else ())),
         log_level=vm.log_level,
         extra_args=vm.extra_args,
         extra_run_args=vm.extra_run_args,
@@ -116,12 +131,7 @@ def make_plan(vm: Vm, core_scheduling: str) -> plan.Plan:
 
 
 def cid(vm: Vm) -> int:
-    return vm.cid if vm.cid is not None else derived(vm.name, CID_FIRST, CID_END)
-
-
-def derived(name: str, first: int, end: int) -> int:
-    """A number from *first* up to before *end* that depends on nothing but *name*."""
-    return first + int.from_bytes(sha256(name.encode()).digest(), "big") % (end - first)
+    return vm.cid if vm.cid is not None else derive.number(vm.name, CID_FIRST, CID_END)
 
 
 def cid_problems(vms: Sequence[Vm]) -> list[Problem]:

@@ -232,6 +232,8 @@ def entries_of(machine: Machine) -> Entries:
     made = [entry.file() if isinstance(entry, Unit) else entry for entry in roles.units(machine)]
     # Not for everybody: the guest's credentials are in there, and what else somebody passes to his VM.
     made.append(File(names.plan_file(machine.plan.vm), plan.dumps(machine.plan), mode=0o600))
+    if told := plan.guest_network(machine.plan):
+        made.append(File(names.guest_network_file(machine.plan.vm), told, mode=0o600))
     return made
 
 

@@ -4,7 +4,7 @@ Each check takes the text and returns "" when it is right, else what was expecte
 begins "expected ". Hand-written where the standard library would cost more than the rest of the start-up.
 """
 
-from vmsilo.names import RESERVED_VM_NAMES, VM_NAME_RULE, is_vm_name
+from vmsilo.names import HOST_NETVM, RESERVED_VM_NAMES, VM_NAME_RULE, is_vm_name
 
 PATH_MAX = 4095  # bytes, linux/limits.h without the NUL
 NAME_MAX = 255
@@ -92,7 +92,7 @@ def vm(value: str) -> str:
 
 def netvm(value: str) -> str:
     """The name of a VM, or "host"."""
-    return "" if value == "host" or is_vm_name(value) else 'the name of a VM, or "host"'
+    return "" if value == HOST_NETVM or is_vm_name(value) else 'the name of a VM, or "host"'
 
 
 def file_stem(value: str) -> str:
@@ -162,6 +162,20 @@ def interface_name(value: str) -> str:
     ):
         return ""
     return f"an interface name of at most {INTERFACE_NAME_MAX} letters, digits, dashes, dots and underscores"
+
+
+def guest_interface(value: str) -> str:
+    """An interface that gets its name in the guest, where no other may have it at that moment."""
+    if value.startswith("eth") and _DIGITS.issuperset(value[3:]):
+        return 'a name like "wan": the kernel gives interfaces such names itself, in no certain order'
+    return interface_name(value)
+
+
+def host_interface(value: str) -> str:
+    """An interface on the host."""
+    if value.startswith("vmsilo"):
+        return 'another name: those that begin with "vmsilo" are of interfaces that are just being made'
+    return interface_name(value)
 
 
 def mac(value: str) -> str:
@@ -275,7 +289,7 @@ def ipv4_network(value: str) -> str:
 
 def ipv4_pool(value: str) -> str:
     """A network that /31 networks can be taken from."""
-    fault = ipv4_network(value)
+    fault = ipv4_network(value) or _of_hosts(value)
     if fault:
         return fault
     return "" if int(value.rpartition("/")[2]) <= 30 else "a network with room for two links: a prefix of at most /30"
@@ -286,32 +300,89 @@ def ipv4_link(value: str) -> str:
     address, length = _split_prefix(value, 32)
     if not is_ipv4(address) or length != 31:
         return 'an IPv4 network of two addresses, like "10.200.5.2/31"'
-    return ipv4_network(value)
+    return ipv4_network(value) or _of_hosts(value)
+
+
+def _of_hosts(value: str) -> str:
+    return ipv4_address(value.partition("/")[0]) and "a network of hosts, like those in 10.0.0.0/8"
+
+
+def ipv6_pool(value: str) -> str:
+    """A network that leaves room for an IPv4 address, or nothing."""
+    fault = ipv6_network(value) if value else ""
+    if fault or not value:
+        return fault
+    if int(value.rpartition("/")[2]) > 96:
+        return "a network with room for an IPv4 address: a prefix of at most /96"
+    from ipaddress import IPv6Network  # only where one is configured
+
+    network = IPv6Network(value)
+    hosts = any(network.subnet_of(IPv6Network(unicast)) for unicast in ("fc00::/7", "2000::/3"))
+    return "" if hosts else "a network of hosts, one in fc00::/7 or 2000::/3"
+
+
+def ipv6_network(value: str) -> str:
+    """A network: nothing may be set behind the prefix."""
+    address, length = _split_prefix(value, 128)
+    if not is_ipv6(address):
+        return 'an IPv6 network, like "fd00::/64"'
+    from ipaddress import IPv6Address, IPv6Network  # only where one is configured
+
+    start = IPv6Network(value, strict=False).network_address
+    return "" if start == IPv6Address(address) else f'the first address of the network: "{start}/{length}"'
 
 
 def ipv4_interface(value: str) -> str:
     """An address of a host, with the length of its network."""
-    return "" if is_ipv4(_split_prefix(value, 32)[0]) else 'an IPv4 address with its prefix, like "10.0.0.254/24"'
+    address, length = _split_prefix(value, 32)
+    if not is_ipv4(address):
+        return 'an IPv4 address with its prefix, like "10.0.0.254/24"'
+    if fault := ipv4_address(address):
+        return fault
+    rest = (1 << (32 - length)) - 1
+    if length < 31 and ipv4_number(address) & rest in (0, rest):
+        return "an address of a host: the first and the last one of a network are not"
+    return ""
 
 
 def ipv6_interface(value: str) -> str:
-    """The same for IPv6."""
-    return "" if is_ipv6(_split_prefix(value, 128)[0]) else 'an IPv6 address with its prefix, like "fd00::2/64"'
+    """The same for IPv6, where the last one of a network is like any other."""
+    address, length = _split_prefix(value, 128)
+    if not is_ipv6(address):
+        return 'an IPv6 address with its prefix, like "fd00::2/64"'
+    if fault := ipv6_address(address):
+        return fault
+    if length < 127 and not ipv6_network(value):
+        return "an address of a host: the first one of a network is not"
+    return ""
 
 
 def ipv4_address(value: str) -> str:
-    """An address alone."""
-    return "" if is_ipv4(value) else 'an IPv4 address, like "10.0.0.1"'
+    """The address of a host, alone."""
+    if not is_ipv4(value):
+        return 'an IPv4 address, like "10.0.0.1"'
+    first = int(value.partition(".")[0])
+    return "the address of one host" if first in (0, 127) or first >= 224 else ""
 
 
 def ipv6_address(value: str) -> str:
-    """An address alone."""
-    return "" if is_ipv6(value) else 'an IPv6 address, like "fd00::1"'
+    """The address of a host, alone."""
+    if not is_ipv6(value):
+        return 'an IPv6 address, like "fd00::1"'
+    from ipaddress import IPv6Address  # only where one is configured
+
+    address = IPv6Address(value)
+    one = not (address.is_multicast or address.is_unspecified or address.is_loopback or address.ipv4_mapped)
+    return "" if one else "the address of one host"
 
 
-def ip_address(value: str) -> str:
-    """An address of either kind."""
-    return "" if is_ipv4(value) or is_ipv6(value) else 'an IP address, like "9.9.9.9"'
+def nameserver(value: str) -> str:
+    """An address of either kind; it may well be one of the VM itself."""
+    if value == "::1" or (is_ipv4(value) and value.startswith("127.")):
+        return ""
+    if is_ipv4(value):
+        return ipv4_address(value)
+    return ipv6_address(value) if is_ipv6(value) else 'an IP address, like "9.9.9.9"'
 
 
 def ipv4_destination(value: str) -> str:
@@ -321,9 +392,21 @@ def ipv4_destination(value: str) -> str:
 
 def ipv6_destination(value: str) -> str:
     """Where a route leads."""
-    if value == "default" or is_ipv6(_split_prefix(value, 128)[0]):
-        return ""
-    return 'an IPv6 network, like "fd00::/64"'
+    return "" if value == "default" else ipv6_network(value)
+
+
+def firewall_target(value: str) -> str:
+    """Where a rule of a firewall leads to."""
+    from vmsilo_generator.network import firewall  # only where one is configured
+
+    return firewall.target_fault(value)
+
+
+def firewall_ports(value: str) -> str:
+    """What of a protocol a rule of a firewall is about."""
+    from vmsilo_generator.network import firewall  # only where one is configured
+
+    return firewall.ports_fault(value)
 
 
 def size_bytes(value: str) -> int | None:

@@ -1,6 +1,7 @@
 """Facts about networks, as the renderers get them."""
 
-from vmsilo_generator.network.facts import HOST, Firewall, FirewallRule, Link, Ports, Tap
+from vmsilo.names import HOST_NETVM
+from vmsilo_generator.network.facts import Firewall, FirewallRule, Link, Ports, Tap
 from vmsilo_generator.rules.frames import link_local
 
 OPEN = Firewall((), allow=True, enforce_dns=False)
@@ -8,7 +9,7 @@ OPEN = Firewall((), allow=True, enforce_dns=False)
 
 def link(client: str, netvm: str, number: int = 1, firewall: Firewall = OPEN, *, ipv6: bool = True) -> Link:
     """The link of *client* and *netvm* that has the given *number*, from which its addresses come."""
-    on_host = netvm == HOST
+    on_host = netvm == HOST_NETVM
     low, high = number * 2, number * 2 + 1
     return Link(
         client=client,

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from rules.facts import link, tap
 from rules.spaces import Space
-from vmsilo_generator.network.facts import HOST, Firewall, FirewallRule, Ports
+from vmsilo.names import HOST_NETVM
+from vmsilo_generator.network.facts import Firewall, FirewallRule, Ports
 from vmsilo_generator.rules.gateway import in_guest, on_host
 from vmsilo_generator.rules.guard import guard
 
@@ -51,7 +52,7 @@ def space(new_space: Callable[[str], Space]) -> Space:
 @each
 @given(firewall=firewalls, ipv6=st.booleans())
 def test_a_client_of_the_host(space: Space, firewall: Firewall, ipv6: bool) -> None:  # noqa: FBT001
-    script = on_host(link("work", HOST, 1, firewall, ipv6=ipv6))
+    script = on_host(link("work", HOST_NETVM, 1, firewall, ipv6=ipv6))
     space.nft("flush ruleset")
     space.nft(script)
     space.nft(script)
@@ -77,7 +78,7 @@ def test_guards(space: Space, ipv6: bool, addresses: list[str], switches: tuple[
     own = tap("own-0", *addresses, any_address=any_address, routes=routes, guarded=guarded)
     without = own._replace(tap="own-1", ipv6=False, addresses=())
     for script in (
-        guard("work", (link("work", HOST, ipv6=ipv6),), (own, without)),
+        guard("work", (link("work", HOST_NETVM, ipv6=ipv6),), (own, without)),
         guard("net", (link("work", "net", ipv6=ipv6),), ()),
     ):
         space.nft(script)

@@ -2,9 +2,6 @@
 
 from typing import NamedTuple
 
-HOST = "host"  # as a netvm
-UPSTREAM = "upstream"  # the interface of a VM that leads to its netvm
-
 
 class Route(NamedTuple):
     destination: str  # a network, "0.0.0.0/0" or "::/0" for all
@@ -52,7 +49,7 @@ class Firewall(NamedTuple):
 class Network(NamedTuple):
     """A VM's options of the network."""
 
-    netvm: str  # a VM or HOST; "" = none
+    netvm: str  # a VM, or the host; "" = none
     is_netvm: bool
     subnet: str  # a /31; "" = derived
     ipv6: bool
@@ -69,7 +66,7 @@ class Link(NamedTuple):
     """
 
     client: str
-    netvm: str  # a VM or HOST
+    netvm: str  # a VM, or the host
     client_mac: str
     client_address: str  # IPv4
     client_address6: str  # "" = the link has no IPv6, as the netvm's

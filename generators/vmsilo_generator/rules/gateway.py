@@ -13,8 +13,9 @@ name ends none.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from vmsilo.names import HOST_NETVM
 from vmsilo.nft import GENERATION_MASK, GUEST_TABLE, INTERFACE_GROUP, host_table, name_set
-from vmsilo_generator.network.facts import HOST, Link
+from vmsilo_generator.network.facts import Link
 from vmsilo_generator.rules import firewall
 from vmsilo_generator.rules.text import chain, dropped, one_of, quoted, table, verdicts
 
@@ -55,7 +56,7 @@ def in_guest(links: Sequence[Link]) -> str:
 
 def answers_names(link: Link) -> bool:
     """Whether the netvm itself answers the client's questions to name servers, at its end of the link."""
-    return link.netvm != HOST or link.firewall.enforce_dns or bool(firewall.names(link.firewall))
+    return link.netvm != HOST_NETVM or link.firewall.enforce_dns or bool(firewall.names(link.firewall))
 
 
 def names(link: Link) -> tuple[Names, ...]:
