@@ -130,6 +130,7 @@ BUNDLE_INITRAMFS = "initramfs"
 BUNDLE_ROOT = "rootfs.erofs"
 
 KERNEL_VSOCK = "/dev/vhost-vsock"
+TUN = "/dev/net/tun"  # where TAPs are made and opened
 
 # In the hypervisor's runtime directory:
 RUNNING_PLAN = "plan"  # the plan this VM was started from: a reload may have replaced the one beside the units

@@ -23,7 +23,7 @@ from vm_launch import start
 start.KVM = sys.argv.pop(1)
 if sys.argv[1:2] == ["lend"]:
     from vm_launch import lend
-    lend.enter_host = lambda: None
+    lend.enter = lambda kind: None
 from vm_launch.main import main
 sys.exit(main())
 """

@@ -1,6 +1,7 @@
 """The client of cloud-hypervisor's API: against a server as strict as the real one, and against a hostile one."""
 
 import json
+import os
 import socket
 import threading
 import time
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 
 from launch.fake_api import Api
 from launch.test_argv import minimal
-from vm_launch import api
-from vm_launch.hypervisor import Target, find
+from vm_launch import api, keeper
+from vm_launch.hypervisor import Target, find, nic_id
 from vmsilo.failure import Failure
+from vmsilo.plan import Nic
 
 CH = find("cloud-hypervisor")
 
@@ -54,6 +56,46 @@ def test_what_is_refused_is_said(server: Api, tmp_path: Path) -> None:
         CH.boot(here)
 
 
+def test_network_interfaces_come_before_the_guest_runs(server: Api, tmp_path: Path) -> None:
+    """Each with its TAP, which goes from hand to hand."""
+    taps = [os.open(tmp_path / f"tap-{number}", os.O_RDWR | os.O_CREAT) for number in range(2)]
+    keep_aside(tmp_path / "taps.socket", taps)
+    nics = tuple(Nic(name, f"52:00:00:00:00:0{name}", f"tap-{name}", "", (), "") for name in "01")
+    here = target(tmp_path, CH.config(*minimal("cloud-hypervisor")))
+    CH.boot(here._replace(nics=nics, taps=str(tmp_path / "taps.socket")))
+    assert server.calls == ["vm.create", "vm.add-net", "vm.add-net", "vm.boot"]
+    assert list(server.nics) == [nic_id(nic) for nic in nics]
+    paths = [str(tmp_path / f"tap-{number}") for number in range(2)]
+    assert [os.readlink(f"/proc/self/fd/{tap}") for tap in server.nics.values()] == paths
+    # The server is in this process, too, and has them alone.
+    opened = [os.readlink(link.path) for link in os.scandir("/proc/self/fd") if os.path.lexists(link.path)]
+    assert sorted(set(paths) & set(opened)) == paths
+    assert len([path for path in opened if path in paths]) == 2
+
+
+def keep_aside(path: Path, descriptors: list[int]) -> None:
+    """keeper.keep() as the process does it that becomes the hypervisor."""
+    ready = os.pipe()
+    child = os.fork()
+    if child == 0:
+        keeper.keep(str(path), descriptors, time.monotonic() + 5)
+        os.write(ready[1], b".")
+        time.sleep(5)
+        os._exit(0)
+    os.read(ready[0], 1)
+    for descriptor in (*ready, *descriptors):
+        os.close(descriptor)
+
+
+def test_taps_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"cannot get the TAPs from .*: No such file"):
+        keeper.fetch(str(tmp_path / "taps.socket"), 1, time.monotonic() + 5)
+    keep_aside(tmp_path / "taps.socket", [os.open("/dev/null", os.O_RDONLY)])
+    with pytest.raises(Failure, match=r"2 TAPs were to be at .*, and there are 1"):
+        keeper.fetch(str(tmp_path / "taps.socket"), 2, time.monotonic() + 5)
+    assert not (tmp_path / "taps.socket").exists()
+
+
 @pytest.mark.parametrize(
     ("action", "body", "message"),
     [
@@ -62,6 +104,8 @@ def test_what_is_refused_is_said(server: Api, tmp_path: Path) -> None:
         ("vm.create", '{"disk": []}', "Failed to parse"),
         ("vm.create", " " * (4 << 20) + "{}", "payload too large"),
         ("vm.boot", "{}", "unexpected body"),
+        ("vm.add-net", '{"id": "a"}', "VM is not created"),
+        ("vm.add-net", '{"id": "a", "ma": "52:00:00:00:00:00"}', "Failed to parse"),
         ("vm.explode", "", "no such path"),
     ],
 )

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from launch.conftest import Golden
 from launch.hosts import minimal_plan
-from vm_launch.hypervisor import Drive, Share, Start, find, qemu
+from vm_launch.hypervisor import Drive, Nic, Share, Start, find, nic_id, qemu
 from vm_launch.hypervisor.cloud_hypervisor import merge
 from vm_launch.hypervisor.crosvm import quote, takes_for
 from vm_launch.start import oem_strings
 from vmsilo.failure import Failure
 from vmsilo.plan import Credential, PciDevice, Plan, Setting, VhostUser
+from vmsilo.plan import Nic as PlannedNic
 
 HYPERVISORS = ("qemu", "cloud-hypervisor", "crosvm")
 SCHEMA = json.loads((Path(__file__).parent / "vm_config.schema.json").read_text())
@@ -38,6 +39,11 @@ ROOT = Drive(
     settings=(),
 )
 OVERLAY = ROOT._replace(serial="vmsilo-overlay", path="/proc/self/fd/3", descriptor=3, readonly=False, sparse=True)
+
+
+def nic(name: str, tap: int) -> Nic:
+    mac = f"52:54:00:00:00:{tap}"
+    return Nic(nic_id(PlannedNic(name, mac, f"demo_{name}", "", (), "")), mac, tap)
 
 
 def start(**changes: Any) -> Start:
@@ -118,6 +124,8 @@ def everything(hypervisor: str) -> tuple[Plan, Start]:
         shares=(Share("data", "/run/vmsilo/demo/virtiofs-data/device.socket", 7),),
         kernel_vsock=True,
         landlock=False,
+        # cloud-hypervisor is given them later.
+        nics=() if hypervisor == "cloud-hypervisor" else (nic("upstream", 11), nic("lan+0", 12)),
     )
 
 

@@ -15,7 +15,6 @@ from vmsilo_generator.roles.sandbox import Assignments
 from vmsilo_generator.unitfile import Link, Unit
 
 PROGRAM = paths.LIBEXEC + "/net"
-TUN = "/dev/net/tun"
 SETTINGS = "/proc/sys/net"
 
 # Beside the plan: by what the addresses of interfaces differ from those on other hosts, and where libraries are.
@@ -66,7 +65,7 @@ def units(machine: Machine) -> Iterator[Unit | Link]:
                     # Root may do as it likes with processes whose user namespaces it made, and with all of root's.
                     *([("PrivatePIDs", "yes")] if machine.facts.private_pids else []),
                     *POLICY.lines(machine.facts),
-                    *sandbox.view(sandbox.NOTIFY_SOCKET, plan, *OF_ETC, writable=(TUN,)),
+                    *sandbox.view(sandbox.NOTIFY_SOCKET, plan, *OF_ETC, writable=(paths.TUN,)),
                 ),
             ),
         ),
@@ -78,7 +77,7 @@ ROOM: Assignments = (
     ("PrivateIPC", "yes"),
     ("IPAddressDeny", "any"),
     *((key, value) for key, value in sandbox.HELPER if key != "ProcSubset"),
-    ("DeviceAllow", f"{TUN} rw"),
+    ("DeviceAllow", f"{paths.TUN} rw"),
     # Of root's secrets none.
     ("TemporaryFileSystem", "/etc:ro"),
     # Terminals of users, which root may open: PrivateDevices= leaves them there.

@@ -95,12 +95,12 @@ def service_section(machine: Machine, need: Needs, policy: Policy) -> Assignment
 def lending(machine: Machine, need: Needs) -> Assignments:
     """What root opens for the VM: its own user may have no right to any of it."""
     plan = machine.plan
-    disks, sockets = len(configured_disks(machine)), len(plan.vhost_user)
-    if not disks + sockets:
+    disks, sockets, taps = len(configured_disks(machine)), len(plan.vhost_user), len(plan.network.nics)
+    if not disks + sockets + taps:
         return ()
     lines = [
         ("ExecStartPre", "+" + command(LAUNCH, "lend", plan_path(plan.vm))),
-        ("FileDescriptorStoreMax", str(disks + sockets)),
+        ("FileDescriptorStoreMax", str(disks + sockets + taps)),
     ]
     if (disks and need.disks_by_path) or (sockets and need.sockets_by_path):
         lines.append(("ExecStopPost", "+" + command(LAUNCH, "reclaim", plan_path(plan.vm))))
@@ -124,8 +124,10 @@ def hardening(machine: Machine, need: Needs) -> Assignments:
         *sandbox.KERNEL,
         *([] if need.reads_proc else [("ProcSubset", "pid")]),
         *[("DeviceAllow", words(device, "rw")) for device in devices(machine, need)],
-        # Root opens the VM's disks from within the unit, so the unit's limits hold for that too.
+        # Root opens the VM's disks and TAPs from within the unit, so the unit's limits hold for that too. The
+        # hypervisor finds no node of these in its own /dev, and can make none.
         *[("DeviceAllow", words(disk.path, "r" if disk.readonly else "rw")) for disk in block_devices(machine)],
+        *([("DeviceAllow", words(paths.TUN, "rw"))] if plan.network.nics else []),
         *sandbox.view(
             sandbox.NOTIFY_SOCKET,
             *readable_paths(machine, need),

@@ -21,13 +21,14 @@ class Head(NamedTuple):
     length: int  # of the body
 
 
-def put(path: str, action: str, body: str, deadline: float) -> None:
+def put(path: str, action: str, body: str, deadline: float, *, descriptor: int = -1) -> None:
     """Ask the hypervisor at socket *path* for *action*, with the JSON text *body* or none.
 
-    Raises Failure with its reason if it refuses, or if it has not answered by *deadline*.
+    *descriptor*: goes along with it. Raises Failure with its reason if it refuses, or if it has not answered by
+    *deadline*.
     """
     try:
-        status, answer = _exchange(path, request(action, body), deadline)
+        status, answer = _exchange(path, request(action, body), deadline, descriptor)
     except OSError as error:
         raise Failure(f"cloud-hypervisor does not answer {action}: {error}") from None
     if status not in (200, 204):
@@ -75,12 +76,13 @@ def _number(text: bytes, digits: int) -> bool:
     return 0 < len(text) <= digits and text.isdigit()
 
 
-def _exchange(path: str, message: bytes, deadline: float) -> tuple[int, bytes]:
+def _exchange(path: str, message: bytes, deadline: float, descriptor: int) -> tuple[int, bytes]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
         _limit(connection, deadline)
         connection.connect(path)
         try:
-            connection.sendall(message)
+            sent = socket.send_fds(connection, [message], [descriptor]) if descriptor >= 0 else 0
+            connection.sendall(message[sent:])
         except BrokenPipeError:
             pass  # it has seen enough to refuse: the answer says why
         received = b""

@@ -9,7 +9,7 @@ of the host, before the next VM is given one to the file.
 import fcntl
 import os
 
-from vm_launch import acl, chase, disks, sockets, store
+from vm_launch import acl, chase, disks, sockets, store, taps
 from vm_launch.hypervisor import Traits, find
 from vm_launch.running import read_plan
 from vmsilo import paths
@@ -18,7 +18,9 @@ from vmsilo.plan import Plan
 
 _LOCK = "rights.lock"  # of root alone: whoever else could open it, could hold up all starts
 
-_NEW_MOUNTS = 0x20000  # CLONE_NEWNS
+_MOUNTS = "mnt"  # of /proc/1/ns
+_NETWORK = "net"
+_WORDS = {_MOUNTS: "file system", _NETWORK: "network"}
 
 
 def lend(path: str) -> int:
@@ -27,15 +29,17 @@ def lend(path: str) -> int:
     plan = read_plan(path)
     hypervisor = find(plan.hypervisor)
     names = [place.name for place in disks.places(plan)] + [place.name for place in sockets.places(plan)]
+    names += [place.name for place in taps.places(plan)]
     try:
         for name in names:  # of a start that did not come to its end
             store.forget(name)
         store.settle()
         lend_disks(plan, hypervisor)
         lend_sockets(plan, hypervisor)
+        lend_taps(plan, hypervisor)
         store.settle()
     except OSError as error:
-        raise Failure(f"cannot hand over the disks of {plan.vm}: {error.strerror}", code=EX_OSERR) from None
+        raise Failure(f"cannot hand over what {plan.vm} is to have: {error.strerror}", code=EX_OSERR) from None
     return os.EX_OK
 
 
@@ -75,6 +79,19 @@ def lend_sockets(plan: Plan, hypervisor: Traits) -> None:
             found = sockets.find(place)
             give_right(found, place.device.socket, plan, readonly=False)
         os.close(found)
+
+
+def lend_taps(plan: Plan, hypervisor: Traits) -> None:
+    """The last of all: this process is in the host's network from then on."""
+    if not plan.network.nics:
+        return
+    if hypervisor.asks_for_mtu:
+        taps.make_namesakes(plan)
+    enter_network()
+    for place in taps.places(plan):
+        tap = taps.open_tap(place.nic, plan.vm)
+        store.keep(place.name, tap)
+        os.close(tap)
 
 
 def give_right(descriptor: int, path: str, plan: Plan, *, readonly: bool) -> None:
@@ -139,14 +156,24 @@ def enter_host() -> None:
 
     Even the VM's plan is not there. Raises Failure.
     """
+    enter(_MOUNTS)
+
+
+def enter_network() -> None:
+    """Leave the unit's own network, in which root's part is, too. Raises Failure."""
+    enter(_NETWORK)
+
+
+def enter(kind: str) -> None:
+    """Change from the unit's namespace of this kind to the host's. Raises Failure."""
     import ctypes  # os.setns() is of Python 3.12
 
     libc = ctypes.CDLL(None, use_errno=True)
     try:
-        namespace = os.open("/proc/1/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        namespace = os.open(f"/proc/1/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise Failure(f"cannot enter the host's file system: {reason(error)}", code=EX_OSERR) from None
-    failed = libc.setns(namespace, _NEW_MOUNTS)
+        raise Failure(f"cannot enter the host's {_WORDS[kind]}: {reason(error)}", code=EX_OSERR) from None
+    failed = libc.setns(namespace, 0)  # the descriptor says of which kind it is
     os.close(namespace)
     if failed:
-        raise Failure(f"cannot enter the host's file system: {os.strerror(ctypes.get_errno())}", code=EX_OSERR)
+        raise Failure(f"cannot enter the host's {_WORDS[kind]}: {os.strerror(ctypes.get_errno())}", code=EX_OSERR)

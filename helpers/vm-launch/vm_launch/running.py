@@ -11,6 +11,7 @@ from vmsilo.failure import EX_CONFIG, EX_NOINPUT, EX_UNAVAILABLE, Failure
 
 CONTROL = "control.socket"  # in the runtime directory
 CONFIG = "vm.json"
+TAPS = "taps.socket"
 
 
 class Running(NamedTuple):
@@ -70,6 +71,8 @@ def running(path: str, *, seconds: float) -> Running:
         socket=os.path.join(plan.run_dir, CONTROL),
         config=os.path.join(plan.run_dir, CONFIG),
         deadline=time.monotonic() + seconds,
+        nics=plan.network.nics,
+        taps=os.path.join(plan.run_dir, TAPS),
     )
     return Running(plan, hypervisor, target, _main_process())
 

@@ -10,8 +10,8 @@ from typing import NamedTuple, NoReturn
 
 from vm_launch import bundle, console, files, overlay
 from vm_launch.files import inheritable
-from vm_launch.hypervisor import Drive, Share, Start, Traits, find
-from vm_launch.running import CONFIG, CONTROL, find_binary, read_input, read_plan
+from vm_launch.hypervisor import Drive, Nic, Share, Start, Traits, find, nic_id
+from vm_launch.running import CONFIG, CONTROL, TAPS, find_binary, read_input, read_plan
 from vmsilo import paths, ports
 from vmsilo import plan as plans
 from vmsilo.failure import EX_CONFIG, EX_NOPERM, EX_OSERR, EX_TEMPFAIL, EX_UNAVAILABLE, Failure, complain
@@ -72,6 +72,7 @@ def prepare(plan: Plan, hypervisor: Traits) -> Start:
     lent = take_lent(plan)
     drives = make_drives(plan, image, hypervisor, lent)
     backends = make_vhost_user(plan, hypervisor, lent)
+    nics = make_nics(plan, hypervisor, lent)
     if plan.hugepages:
         from vm_launch import hugepages
 
@@ -98,6 +99,7 @@ def prepare(plan: Plan, hypervisor: Traits) -> Start:
         landlock=hypervisor.landlock and landlock_usable(plan, hypervisor),
         vhost_user=backends,
         pci_groups=pci_groups(plan),
+        nics=nics,
     )
     config = hypervisor.config(plan, ready)
     if config:
@@ -180,7 +182,7 @@ def cmdline(image: str, plan: Plan) -> str:
 
 def take_lent(plan: Plan) -> dict[str, int]:
     """What root has opened for this VM, by the names that it has in the service manager's store."""
-    if plan.root is None and not plan.disks and not plan.vhost_user:
+    if plan.root is None and not plan.disks and not plan.vhost_user and not plan.network.nics:
         return {}
     from vm_launch import store  # most VMs have nothing there
 
@@ -305,6 +307,24 @@ def make_vhost_user(plan: Plan, hypervisor: Traits, lent: dict[str, int]) -> tup
     return tuple(
         inheritable(lent[place.name] if place.name in lent else sockets.connect(place))
         for place in sockets.places(plan)
+    )
+
+
+def make_nics(plan: Plan, hypervisor: Traits, lent: dict[str, int]) -> tuple[Nic, ...]:
+    """The network interfaces, each with its TAP open; none for a hypervisor that is given them later."""
+    if not plan.network.nics:
+        return ()
+    from vm_launch import taps
+
+    places = taps.places(plan)
+    found = [lent[place.name] if place.name in lent else taps.open_tap(place.nic, plan.vm) for place in places]
+    if hypervisor.adds_nics:
+        from vm_launch import keeper
+
+        keeper.keep(os.path.join(plan.run_dir, TAPS), found, time.monotonic() + plan.start_timeout)
+        return ()
+    return tuple(
+        Nic(nic_id(place.nic), place.nic.mac, inheritable(tap)) for place, tap in zip(places, found, strict=True)
     )
 
 

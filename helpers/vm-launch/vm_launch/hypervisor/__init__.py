@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from vmsilo.failure import EX_CONFIG, Failure
+from vmsilo.plan import Nic as PlannedNic
 from vmsilo.plan import Plan, Setting
 
 SHARE_QUEUE = 1024  # requests that may be on their way to a virtiofsd
@@ -39,6 +40,14 @@ class Share(NamedTuple):
     connection: int  # descriptor of a connection to that; -1: the hypervisor makes its own
 
 
+class Nic(NamedTuple):
+    """A network interface of the guest."""
+
+    id: str  # ours, see nic_id()
+    mac: str
+    tap: int  # descriptor
+
+
 class Start(NamedTuple):
     """What only start time knows."""
 
@@ -57,6 +66,7 @@ class Start(NamedTuple):
     landlock: bool  # the host's kernel has it
     vhost_user: tuple[int, ...] = ()  # connections to the backends, for the hypervisor that does not connect itself
     pci_groups: tuple[str, ...] = ()  # the IOMMU groups of the plan's PCI devices, each once
+    nics: tuple[Nic, ...] = ()  # in the plan's order
 
 
 class Target(NamedTuple):
@@ -66,6 +76,8 @@ class Target(NamedTuple):
     socket: str  # path of its control socket
     config: str  # path of the VM's configuration, for the hypervisor that takes one
     deadline: float  # of time.monotonic()
+    nics: tuple[PlannedNic, ...] = ()
+    taps: str = ""  # path of the socket where their TAPs are kept, for the hypervisor that takes them when it boots
 
 
 class Traits(NamedTuple):
@@ -82,6 +94,8 @@ class Traits(NamedTuple):
     landlock: bool  # can confine itself with it
     takes_connections: bool  # to the backends of its devices
     packet_socket: bool  # its control socket is of type SOCK_SEQPACKET
+    adds_nics: bool  # takes its network interfaces over its control socket, before it boots
+    asks_for_mtu: bool  # of a TAP, by its name, in its own network namespace
     directories: tuple[str, ...]  # empty ones that it wants in the runtime directory
     argv: Callable[[Plan, Start], list[str]]
     config: Callable[[Plan, Start], str]  # text of the VM's configuration, "" for none
@@ -111,6 +125,14 @@ def find(name: str) -> Traits:
 
             return crosvm.TRAITS
     raise Failure(f"there is no hypervisor {name!r}", code=EX_CONFIG)
+
+
+def nic_id(nic: PlannedNic) -> str:
+    """What the interface is called in a hypervisor: letters, digits and dashes, the first one a letter.
+
+    It says all that can't be changed of an interface that is there.
+    """
+    return f"nic-{nic.mac.replace(':', '')}-{nic.tap.encode().hex()}"
 
 
 def no_config(_plan: Plan, _start: Start) -> str:

@@ -4,10 +4,11 @@ It starts without a VM and is given one over its API, in the form its OpenAPI de
 """
 
 import json
+import os
 from typing import Any, NamedTuple
 
 from vm_launch import api, hugepages, pci
-from vm_launch.hypervisor import SHARE_QUEUE, Drive, Share, Start, Target, Traits, nothing
+from vm_launch.hypervisor import SHARE_QUEUE, Drive, Nic, Share, Start, Target, Traits, nic_id, nothing
 from vmsilo import paths
 from vmsilo.failure import EX_CONFIG, Failure
 from vmsilo.plan import (
@@ -129,7 +130,23 @@ def merge(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
 def boot(target: Target) -> None:
     with open(target.config, encoding="utf-8") as file:
         api.put(target.socket, "vm.create", file.read(), target.deadline)
+    if target.nics:
+        from vm_launch import keeper  # it takes descriptors over its socket alone
+
+        taps = keeper.fetch(target.taps, len(target.nics), target.deadline)
+        for nic, tap in zip(target.nics, taps, strict=True):
+            add_nic(target, Nic(nic_id(nic), nic.mac, tap))
     api.put(target.socket, "vm.boot", "", target.deadline)
+
+
+def add_nic(target: Target, nic: Nic) -> None:
+    """Give the guest a network interface, whether it runs already or not. *nic*'s descriptor is closed."""
+    # One queue pair: the TAP has no more.
+    described = {"id": nic.id, "mac": nic.mac, "num_queues": 2}
+    try:
+        api.put(target.socket, "vm.add-net", json.dumps(described), target.deadline, descriptor=nic.tap)
+    finally:
+        os.close(nic.tap)
 
 
 def press_power_button(target: Target) -> None:
@@ -193,6 +210,8 @@ TRAITS = Traits(
     landlock=True,
     takes_connections=False,
     packet_socket=False,
+    adds_nics=True,
+    asks_for_mtu=True,
     directories=(),
     argv=argv,
     config=config,

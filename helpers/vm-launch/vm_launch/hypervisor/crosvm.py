@@ -70,6 +70,8 @@ def argv(plan: Plan, start: Start) -> list[str]:
     for device in plan.vhost_user:
         fields = [f"type={device.type}", f"socket={quote(device.socket)}", *map(setting, device.settings)]
         line += ["--vhost-user", ",".join(fields)]
+    for nic in start.nics:
+        line += ["--net", f"tap-fd={nic.tap},mac={quote(nic.mac)}"]
     for passed in plan.pci:
         line += ["--vfio", _vfio(passed)]
     if plan.sandbox:
@@ -169,6 +171,8 @@ TRAITS = Traits(
     landlock=False,
     takes_connections=False,
     packet_socket=True,
+    adds_nics=False,
+    asks_for_mtu=True,
     directories=(_EMPTY,),
     argv=argv,
     config=no_config,

@@ -6,7 +6,7 @@ Options and QMP commands are those of qemu(1) and of QEMU's QMP reference; all a
 import _socket
 import json
 
-from vm_launch.hypervisor import SHARE_QUEUE, Drive, Share, Start, Target, Traits, no_config
+from vm_launch.hypervisor import SHARE_QUEUE, Drive, Nic, Share, Start, Target, Traits, no_config
 from vm_launch.qmp import Monitor
 from vmsilo.failure import EX_CONFIG, Failure
 from vmsilo.plan import PciDevice, Plan, VhostUser
@@ -61,6 +61,8 @@ def argv(plan: Plan, start: Start) -> list[str]:
     line += _vsock(plan, start)
     for number, (device, connection) in enumerate(zip(plan.vhost_user, start.vhost_user, strict=True)):
         line += _vhost_user(f"vhost{number}", device, connection)
+    for nic in start.nics:
+        line += _nic(nic)
     line += _pci(plan.pci)
     # A guest that panics ends QEMU with status 1, so the unit fails instead of standing there dead. One that resets
     # while it boots would do it for ever; see ready().
@@ -176,6 +178,22 @@ def _vsock(plan: Plan, start: Start) -> list[str]:
     ]
 
 
+def _nic(nic: Nic) -> list[str]:
+    # Not by the kernel's vhost-net: its code would work on what the guest writes.
+    netdev = {"type": "tap", "id": _netdev(nic.id), "fd": str(nic.tap), "vhost": False}
+    return ["-netdev", json.dumps(netdev), "-device", json.dumps(_card(nic))]
+
+
+def _netdev(nic_id: str) -> str:
+    """The host's side of the interface, which is a thing of its own."""
+    return nic_id + ".tap"
+
+
+def _card(nic: Nic) -> dict[str, object]:
+    # Without the program to boot from it.
+    return {"driver": "virtio-net-pci", "id": nic.id, "netdev": _netdev(nic.id), "mac": nic.mac, "romfile": ""}
+
+
 # Of the types in vmsilo.toml(5); a net device is one of QEMU's own with its queues elsewhere.
 _VHOST_USER = {
     "block": "vhost-user-blk-pci",
@@ -236,6 +254,8 @@ TRAITS = Traits(
     landlock=False,
     takes_connections=True,
     packet_socket=False,
+    adds_nics=False,
+    asks_for_mtu=False,
     directories=(),
     argv=argv,
     config=no_config,
