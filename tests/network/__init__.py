@@ -1,0 +1,1 @@
+"""Networks of VMs, as the generator decides about them."""
