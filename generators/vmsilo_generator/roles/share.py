@@ -41,6 +41,8 @@ MAP_CAPABILITIES = "CAP_SETGID CAP_SETUID"
 
 LAUNCH = paths.LIBEXEC + "/vm-launch"
 
+WITHOUT_HOMES = [line for line in sandbox.KERNEL if line not in sandbox.HOMES]
+
 
 def units(machine: Machine) -> Iterator[Unit | Link]:
     for server in machine.servers:
@@ -204,11 +206,15 @@ def hardening(machine: Machine, server: Server) -> Assignments:
     bound = f"{words(server.path)}:{words(paths.share_inside(server.path))}"
     return (
         *sandbox.NO_NETWORK,
-        *sandbox.KERNEL,
+        *WITHOUT_HOMES,
+        # What it serves of homes stands elsewhere in its root.
+        ("ProtectHome", "yes"),
+        # No more: with "strict" it would see the root of the host, and with "full" an /etc would have to be there.
+        ("ProtectSystem", "yes"),
         # Root may do as it likes with processes whose user namespaces it made, and with all others of root's.
         *([("PrivatePIDs", "yes")] if server.user == ROOT and machine.facts.private_pids else []),
-        # With all of /proc: it reads there how many files it may hold, whatever it has been told. And no
-        # ProtectSystem=, which would take the place of this empty root, in which there is no /tmp either.
+        # With all of /proc: it reads there how many files it may hold, whatever it has been told. There is no /tmp in
+        # this root, private or not.
         ("TemporaryFileSystem", "/:ro"),
         # Terminals of users, which root may open, and shared memory: PrivateDevices= leaves both there.
         ("InaccessiblePaths", "/dev/pts /dev/shm"),
