@@ -16,7 +16,7 @@ GENERATOR = ROOT / "generators" / "vmsilo_generator"
 HELPERS = {path.name: path for path in sorted(ROOT.glob("helpers/*/*")) if (path / "__init__.py").exists()}
 OURS = {"vmsilo", "vmsilo_generator", *HELPERS}
 # Debian packages that helpers may use.
-THIRD_PARTY = {"cbor2", "pyroute2", "seccomp"}
+THIRD_PARTY = {"cbor2", "nftables", "pyroute2", "seccomp"}
 
 # The standard library's, by its names in different versions.
 SHA256 = {"_sha2", "_sha256"}
