@@ -27,13 +27,13 @@ export PATH := $(if $(PATH),$(PATH):)/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/b
 export HOME := $(or $(HOME),/root)
 
 packages  = $(patsubst %/__init__.py,%,$(wildcard vmsilo/__init__.py generators/*/__init__.py helpers/*/*/__init__.py))
-# Launchers: helpers that units start, the guest's agent, and all others are commands for people.
+# Launchers: helpers that units start, programs of guests, and all others are commands for people.
 launchers = $(shell find helpers -mindepth 2 -maxdepth 2 -type f -perm -100 | sort)
-agent     = helpers/vsock-cmd/agent
-internals = helpers/net/net helpers/sandbox/sandbox helpers/vm-home/vm-home helpers/vm-launch/vm-launch helpers/vm-pci/vm-pci helpers/vsock-cmd/vsock-cmd
+guests    = helpers/vsock-cmd/agent helpers/guest-network/guest-network helpers/name-rules/name-rules
+internals = helpers/name-rules/name-rules helpers/net/net helpers/sandbox/sandbox helpers/vm-home/vm-home helpers/vm-launch/vm-launch helpers/vm-pci/vm-pci helpers/vsock-cmd/vsock-cmd
 # What units start and people, too.
 both      = helpers/vm-pci/vm-pci
-commands  = $(filter-out $(agent) $(internals),$(launchers)) $(both)
+commands  = $(filter-out $(guests) $(internals),$(launchers)) $(both)
 units     = $(wildcard units/*.slice units/*.target units/*.service units/*.socket units/*.timer)
 rules     = $(wildcard units/polkit/*.rules)
 # What keeps others from managing interfaces of ours.
@@ -98,7 +98,7 @@ install:
 	sed -i 's|^POLICIES = .*|POLICIES = "$(pkgdir)/seccomp"|' "$(DESTDIR)$(pkgdir)/vmsilo/paths.py"; \
 	tree units/seccomp $(pkgdir)/seccomp; \
 	tree units/guest $(pkgdir)/guest; \
-	launch $(agent) $(pkgdir)/guest; \
+	for file in $(guests); do launch $$file $(pkgdir)/guest; done; \
 	for file in $(commands); do launch $$file $(bindir); done; \
 	for file in $(internals); do launch $$file $(helperdir); done; \
 	launch generators/vmsilo-generator $(generatordir); \

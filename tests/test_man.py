@@ -15,8 +15,8 @@ from vmsilo_generator.options import OPTIONS
 PAGES = sorted((ROOT / "man").glob("*.[1-8]"))
 NAMES = {page.name for page in PAGES}
 
-# In the guest, and never typed: vmsilo-cmd(7) is what it speaks.
-WITHOUT_PAGE = {"agent"}
+# In the guest, and never typed: vmsilo-cmd(7) and vmsilo-image(5) are what they speak.
+WITHOUT_PAGE = {"agent", "guest-network"}
 
 # Where another program has a page of the command's name: net(8) is Samba's.
 PAGE_NAMES = {"net": "vmsilo-net"}

@@ -19,7 +19,14 @@ pytestmark = [
 
 def checkout(directory: Path) -> Path:
     """A copy of what makes an image, which nobody edits between two builds."""
-    for name in ("helpers/vm-image", "helpers/vsock-cmd", "units/guest", "vmsilo"):
+    for name in (
+        "helpers/vm-image",
+        "helpers/vsock-cmd",
+        "helpers/guest-network",
+        "helpers/name-rules",
+        "units/guest",
+        "vmsilo",
+    ):
         shutil.copytree(ROOT / name, directory / name, symlinks=True)
     return directory
 

@@ -2,12 +2,13 @@
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 from project import ROOT
 
-from vm_image import full, guest, initramfs
+from vm_image import full, guest, initramfs, minimal
 from vmsilo.failure import Failure
 
 
@@ -21,10 +22,20 @@ def test_the_launcher_finds_its_modules_in_the_guest() -> None:
 
 
 def test_the_agent_is_all_there(tmp_path: Path) -> None:
-    guest.install_agent(tmp_path, guest.Sources())
-    assert os.access(tmp_path / guest.AGENT, os.X_OK)
+    guest.install_programs(tmp_path, guest.Sources(), minimal.PROGRAMS)
+    assert os.listdir(tmp_path / guest.PROGRAMS_DIR) == ["agent"]
+    assert os.access(tmp_path / guest.PROGRAMS_DIR / "agent", os.X_OK)
     for name in ("vmsilo/__init__.py", "vmsilo/ports.py", "vsock_cmd/agent.py", "vsock_cmd/session.py"):
         assert (tmp_path / guest.PACKAGES_DIR / name).is_file()
+
+
+@pytest.mark.parametrize("program", full.PROGRAMS, ids=lambda program: program.name)
+def test_programs_of_the_full_guest_run_from_there(program: guest.Program, tmp_path: Path) -> None:
+    guest.install_programs(tmp_path, guest.Sources(), full.PROGRAMS)
+    launcher = tmp_path / guest.PROGRAMS_DIR / program.name
+    launcher.write_text(launcher.read_text().replace('"/usr/lib/vmsilo"', f'"{tmp_path}/usr/lib/vmsilo"'))
+    done = subprocess.run([launcher, "--help"], capture_output=True, encoding="utf-8")
+    assert f"usage: {program.name}" in done.stdout + done.stderr
 
 
 def test_files_get_the_modes_of_a_package(tmp_path: Path) -> None:

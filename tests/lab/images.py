@@ -7,7 +7,8 @@ from lab import cache
 VM_IMAGE = cache.ROOT / "helpers/vm-image/vm-image"
 
 # What vm-image is, and what it puts into a guest.
-_SOURCES = [cache.ROOT / name for name in ("helpers/vm-image", "helpers/vsock-cmd", "units/guest", "vmsilo")]
+_GUEST = ("helpers/vsock-cmd", "helpers/guest-network", "helpers/name-rules", "units/guest", "vmsilo")
+_SOURCES = [cache.ROOT / name for name in ("helpers/vm-image", *_GUEST)]
 
 
 def build(name: str, *arguments: str) -> Path:

@@ -17,6 +17,7 @@ from lab.neighbours import frames
 from lab.neighbours.frames import Scene, Station
 from lab.tree import USER
 from vmsilo import names
+from vmsilo_generator.rules.frames import link_local
 
 _HERE = Path(__file__).parent
 PROBE = (_HERE / "internet/probe.py").read_bytes()
@@ -58,8 +59,11 @@ def internet(lab: Host) -> Internet:
 
 def trust_root(lab: Host, made: Internet) -> None:
     drop_in = f'server:\n    trust-anchor: "{made.anchor.strip()}"\n'
-    script = "cat >/etc/unbound/unbound.conf.d/test.conf; systemctl restart vmsilo-unbound.service"
-    lab.vm_run("--user", "root", "netvm", script, input=drop_in)
+    anchors = "/etc/unbound/unbound.conf.d/root-auto-trust-anchor-file.conf"
+    script = f"install -m 644 /dev/stdin {anchors} && systemctl restart vmsilo-unbound.service"
+    lab.vm_run(
+        "--user", "root", "netvm", f"{script} || (journalctl -b -o cat -u vmsilo-unbound >&2; exit 1)", input=drop_in
+    )
 
 
 def probe(lab: Host, vm: str, *arguments: str, check: bool = True, timeout: float = 60) -> Result:
@@ -77,8 +81,8 @@ def station(lab: Host, vm: str) -> tuple[Station, Station]:
     probe(lab, vm, "ping", WEB[0])
     probe(lab, vm, "ping", WEB[1])
     said = lab.vm_run("--user", "root", vm, "python3", "-IS", "-", "facts", names.UPSTREAM, input=FRAMES).out
-    own, gateway = json.loads(said)
-    return Station(*own), Station(*gateway)
+    own, gateway = (Station(*told) for told in json.loads(said))
+    return own, gateway._replace(local=link_local(gateway.mac))
 
 
 # What should be.

@@ -7,10 +7,13 @@ its MAC address as the hypervisor gave it, which what the guest puts on top of i
 
 from collections.abc import Iterable, Sequence
 
+from vmsilo import guest_network, name_rules
 from vmsilo.names import HOST_NETVM, UPSTREAM
+from vmsilo.nft import GUEST_TABLE
 from vmsilo.plan import Credential
-from vmsilo_generator.network import firewall, links
+from vmsilo_generator.network import firewall, links, unbound
 from vmsilo_generator.network.facts import Interface, Link, Network, Route
+from vmsilo_generator.network.unbound import Asker
 from vmsilo_generator.rules import gateway
 
 # Before what a distribution has for all interfaces; an image's own file may come before ours.
@@ -29,8 +32,13 @@ _PRIVATE = (
 )
 
 
-def credentials(vm: str, network: Network, up: Link | None, down: Sequence[Link]) -> tuple[Credential, ...]:
-    """All that concerns the network of a VM, with its link *up* and those of its clients."""
+def credentials(
+    vm: str, network: Network, up: Link | None, down: Sequence[Link], ours: tuple[str, ...]
+) -> tuple[Credential, ...]:
+    """All that concerns the network of a VM, with its link *up* and those of its clients.
+
+    *ours*: the networks that links between VMs are in.
+    """
     found: list[Credential] = []
     for interface in network.interfaces:
         mac = links.mac_of(vm, interface)
@@ -40,15 +48,20 @@ def credentials(vm: str, network: Network, up: Link | None, down: Sequence[Link]
     for link in down:
         found += _files(link.netvm_interface, link.netvm_mac, link.client, client_file(link))
     found += resolver(network, up)
+    if network.is_netvm:
+        found.append(Credential(guest_network.UNBOUND, name_server(network, up, down, ours)))
     if down:
-        found.append(Credential("vmsilo.rules", gateway.in_guest(down)))
-        found.append(Credential("vmsilo.sysctl", forwarding(down)))
+        found.append(Credential(guest_network.RULES, gateway.in_guest(down)))
+        found.append(Credential(guest_network.SYSCTL, forwarding(down)))
+    by_name = [link for link in down if gateway.names(link)]
+    if by_name:
+        found.append(Credential(guest_network.NAMES, names(by_name)))
     return tuple(found)
 
 
 def _files(name: str, mac: str, whole_name: str, network: str) -> Iterable[Credential]:
-    yield Credential(f"network.link.{_FILE}{name}", link_file(name, mac, whole_name))
-    yield Credential(f"network.network.{_FILE}{name}", network)
+    yield Credential(f"{guest_network.LINK}{_FILE}{name}", link_file(name, mac, whole_name))
+    yield Credential(f"{guest_network.NETWORK}{_FILE}{name}", network)
 
 
 def _text(*sections: Section) -> str:
@@ -166,11 +179,38 @@ def resolver(network: Network, up: Link | None) -> Iterable[Credential]:
     elif up is None:
         servers = network.nameservers
     if servers:
-        yield Credential("network.dns", " ".join(servers))
-        yield Credential("network.search_domains", "~.")
+        yield Credential(guest_network.DNS, " ".join(servers))
+        yield Credential(guest_network.SEARCH_DOMAINS, "~.")
+
+
+def name_server(network: Network, up: Link | None, down: Sequence[Link], ours: tuple[str, ...]) -> str:
+    """unbound.conf(5) of a netvm. Clients with rules by name have name-rules(8) before it, at the same addresses."""
+    askers = [Asker(address, client) for link in down if not gateway.names(link) for address, client in _ends(link)]
+    by_hand = any(interface.addresses6 or interface.dhcp for interface in network.interfaces)
+    ipv6 = bool(up.client_address6) if up is not None else network.ipv6 and by_hand
+    return unbound.unbound_conf(tuple(askers), ipv6=ipv6, ours=ours, forwarders=forwarders(network, up))
+
+
+def names(down: Sequence[Link]) -> str:
+    """The rules by name of a netvm's clients."""
+    clients = [
+        name_rules.Client(
+            vm=link.client,
+            table=f"inet {GUEST_TABLE}",
+            listen=tuple([address for address, _client in _ends(link)]),
+            rules=tuple([name_rules.NameRule(*one) for one in gateway.names(link)]),
+        )
+        for link in down
+    ]
+    return name_rules.dumps(name_rules.NameRules((_LOCALHOST,), tuple(clients)))
+
+
+def _ends(link: Link) -> list[tuple[str, str]]:
+    """The addresses of netvm and client, of each version that the link has."""
+    ends = [(link.netvm_address, link.client_address), (link.netvm_address6, link.client_address6)]
+    return [end for end in ends if end[0]]
 
 
 def forwarding(down: Sequence[Link]) -> str:
     """sysctl.d(5) of a netvm, for when its rules are in force."""
-    ipv6 = any(link.netvm_address6 for link in down)
-    return "net.ipv4.ip_forward=1\n" + ("net.ipv6.conf.all.forwarding=1\n" if ipv6 else "")
+    return guest_network.sysctl((4, 6) if any(link.netvm_address6 for link in down) else (4,))

@@ -27,14 +27,15 @@ def decide(vms: Sequence[Vm], host: Host) -> dict[str, Decided]:
     for link in links.links(vms, host):
         up[link.client] = link
         down.setdefault(link.netvm, []).append(link)
+    ours = tuple([network for network in (host.netvm_range, host.netvm_range6) if network])
     return {
-        vm.name: _decide(vm.name, vm.network, up.get(vm.name), down.get(vm.name, []))
+        vm.name: _decide(vm.name, vm.network, up.get(vm.name), down.get(vm.name, []), ours)
         for vm in vms
         if vm.network is not None
     }
 
 
-def _decide(vm: str, network: Network, up: Link | None, down: Sequence[Link]) -> Decided:
+def _decide(vm: str, network: Network, up: Link | None, down: Sequence[Link], ours: tuple[str, ...]) -> Decided:
     nics = [_nic(vm, index, interface) for index, interface in enumerate(network.interfaces)]
     if up is not None:
         nics.append(_nic_up(up))
@@ -51,7 +52,7 @@ def _decide(vm: str, network: Network, up: Link | None, down: Sequence[Link]) ->
         forward=((4, 6) if through_host.client_address6 else (4,)) if through_host is not None else (),
         netvm=network.is_netvm,
     )
-    return Decided(decided, guest.credentials(vm, network, up, down))
+    return Decided(decided, guest.credentials(vm, network, up, down, ours))
 
 
 def _nic(vm: str, index: int, interface: Interface) -> plan.Nic:

@@ -65,7 +65,7 @@ def _make(request: Request, sources: guest.Sources, scratch: Path) -> Path:
         epoch = guest.newest_change(tree)
         packages = _package_list(tree)
         variant.shape(tree, sources, release, log)
-        guest.install_agent(tree, sources)
+        guest.install_programs(tree, sources, variant.PROGRAMS)
         guest.compile_python(tree, log)
         variant.finish(tree)
     with step("root file system"):

@@ -31,7 +31,14 @@ PACKAGES = (
     "procps",
     "less",
     "ca-certificates",
+    # For a VM that others reach the network through. None of it runs in any other.
+    "nftables",
+    "python3-nftables",
+    "unbound",
+    "dns-root-data",
 )
+
+PROGRAMS = guest.PROGRAMS
 
 SYSTEMD_MIN = 254  # the first that reports READY=1 to vmm.notify_socket over a stream
 
@@ -40,12 +47,20 @@ PARAMETERS = ("systemd.tty.rows.console=24", "systemd.tty.columns.console=80")
 
 ENABLED = (
     "vmsilo-agent.socket",
+    "vmsilo-unbound.service",
+    "vmsilo-name-rules.service",
     "systemd-networkd.service",
     "systemd-resolved.service",
     "systemd-network-generator.service",
 )
 
-DISABLED = ("getty@tty1.service", "systemd-networkd-wait-online.service", "e2scrub_reap.service")
+DISABLED = (
+    "getty@tty1.service",
+    "systemd-networkd-wait-online.service",
+    "e2scrub_reap.service",
+    # It has a unit of ours, with the configuration that the host gives.
+    "unbound.service",
+)
 
 MASKED = (
     # Upkeep of an installation, pointless in one that is thrown away.
@@ -117,6 +132,7 @@ REMOVED = (
     "etc/dpkg/dpkg.cfg.d/99mmdebstrap",
     "etc/*-",
     "etc/modules-load.d/modules.conf",
+    "etc/unbound/unbound.conf.d/remote-control.conf",
     "usr/lib/binfmt.d/python*.conf",
     "var/cache/*",
     "var/lib/apt/lists/*",
@@ -136,6 +152,7 @@ def shape(tree: Path, sources: guest.Sources, release: str, log: Path) -> None:
         guest.install_file(unit, tree / guest.UNITS_DIR / unit.name)
     guest.install_file(sources.files / "pam.d-vmsilo", tree / "etc/pam.d/vmsilo")
     _add_user(tree, log)
+    _add_trust_anchor(tree, log)
     for verb, units in (("enable", ENABLED), ("disable", DISABLED), ("mask", MASKED)):
         run_logged(["chroot", str(tree), "systemctl", verb, *units], log, f"cannot {verb} units of the guest")
     generators = tree / "etc/systemd/system-generators"
@@ -166,6 +183,16 @@ def require_systemd(tree: Path) -> None:
             f"{SYSTEMD_MIN} or later is needed: Debian trixie has it",
             EX_DATAERR,
         )
+
+
+def _add_trust_anchor(tree: Path, log: Path) -> None:
+    """Give unbound the key of the DNS root, which Debian's own unit would copy at every start."""
+    owned = ("--owner=unbound", "--group=unbound", "--mode=0644")
+    run_logged(
+        ["chroot", str(tree), "install", *owned, "/usr/share/dns/root.key", "/var/lib/unbound/root.key"],
+        log,
+        "cannot install the key of the DNS root",
+    )
 
 
 def _add_user(tree: Path, log: Path) -> None:

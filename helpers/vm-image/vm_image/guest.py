@@ -4,16 +4,31 @@ import os
 import shutil
 import stat
 from pathlib import Path
+from typing import NamedTuple
 
 from vm_image.archive import run_logged
 from vmsilo.failure import EX_SOFTWARE, EX_USAGE, Failure
 
 # In the guest:
 PACKAGES_DIR = "usr/lib/vmsilo"
-AGENT = "usr/libexec/vmsilo/agent"
+PROGRAMS_DIR = "usr/libexec/vmsilo"
 UNITS_DIR = "usr/lib/systemd/system"
 
-PACKAGES = ("vmsilo", "vsock_cmd")
+
+class Program(NamedTuple):
+    """A program of ours that runs in guests."""
+
+    name: str  # of its launcher
+    package: str  # the Python package with all that is in it
+    folder: str  # of a checkout's helpers
+
+
+AGENT = Program("agent", "vsock_cmd", "vsock-cmd")
+NETWORK = Program("guest-network", "guest_network", "guest-network")
+NAME_RULES = Program("name-rules", "name_rules", "name-rules")
+PROGRAMS = (AGENT, NETWORK, NAME_RULES)
+
+COMMON = "vmsilo"  # the package that all of them use
 
 
 class Sources:
@@ -25,32 +40,39 @@ class Sources:
         installed = base / "guest"
         if installed.is_dir():
             self.files = installed
-            self.agent = installed / "agent"
-            self._packages = {name: base / name for name in PACKAGES}
+            self._launchers = {program: installed / program.name for program in PROGRAMS}
+            self._packages = {name: base / name for name in (COMMON, *(program.package for program in PROGRAMS))}
         else:
             self.files = checkout / "units/guest"
-            self.agent = checkout / "helpers/vsock-cmd/agent"
-            self._packages = {"vmsilo": checkout / "vmsilo", "vsock_cmd": checkout / "helpers/vsock-cmd/vsock_cmd"}
-        missing = [path for path in (self.agent, self.files, *self._packages.values()) if not path.exists()]
+            helpers = {program: checkout / "helpers" / program.folder for program in PROGRAMS}
+            self._launchers = {program: folder / program.name for program, folder in helpers.items()}
+            self._packages = {program.package: folder / program.package for program, folder in helpers.items()}
+            self._packages[COMMON] = checkout / COMMON
+        needed = (self.files, *self._launchers.values(), *self._packages.values())
+        missing = [path for path in needed if not path.exists()]
         if missing:
             raise Failure(f"{missing[0]} is missing", "is the installation complete?", EX_SOFTWARE)
 
+    def launcher(self, program: Program) -> str:
+        return self._launchers[program].read_text()
+
     def modules(self, package: str) -> list[Path]:
-        """The Python files of one of PACKAGES."""
+        """The Python files of COMMON, or of a program's package."""
         return sorted(self._packages[package].glob("*.py"))
 
 
-def install_agent(tree: Path, sources: Sources) -> None:
-    """Put the agent's launcher and packages into *tree*."""
-    for package in PACKAGES:
+def install_programs(tree: Path, sources: Sources, programs: tuple[Program, ...]) -> None:
+    """Put the launchers of *programs* and their packages into *tree*."""
+    for package in (COMMON, *(program.package for program in programs)):
         directory = tree / PACKAGES_DIR / package
         directory.mkdir(parents=True)
         for module in sources.modules(package):
             shutil.copyfile(module, directory / module.name)
-    launcher = tree / AGENT
-    launcher.parent.mkdir(parents=True, exist_ok=True)
-    launcher.write_text(guest_launcher(sources.agent.read_text()))
-    launcher.chmod(0o755)
+    (tree / PROGRAMS_DIR).mkdir(parents=True, exist_ok=True)
+    for program in programs:
+        launcher = tree / PROGRAMS_DIR / program.name
+        launcher.write_text(guest_launcher(sources.launcher(program)))
+        launcher.chmod(0o755)
 
 
 def guest_launcher(launcher: str) -> str:

@@ -23,6 +23,8 @@ KERNEL_MODULES = (
     "vmw_vsock_virtio_transport",
 )
 
+PROGRAMS = (guest.AGENT,)
+
 PARAMETERS: tuple[str, ...] = ()  # for the kernel, beside what all images want
 
 UNNEEDED = (
