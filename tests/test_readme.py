@@ -14,7 +14,7 @@ BROKEN = "play.toml"
 
 def test_the_good_files_are_good(tmp_path: Path) -> None:
     good = {name: text for name, text in SHOWN.items() if name != BROKEN}
-    assert set(good) == {"host.toml", "work.toml"}
+    assert set(good) == {"host.toml", "work.toml", "browser.toml", "vpn.toml"}
     done = check(tmp_path, good)
     assert (done.returncode, done.stdout) == (0, "")
 

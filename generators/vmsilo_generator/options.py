@@ -301,7 +301,7 @@ OPTIONS: tuple[Option, ...] = (
     # Network.
     Option(_VM, "network.netvm", Kind.TEXT, UNSET,
            "The VM through which this one reaches the network, or \"host\". It is started with this one. The"
-           " interface to it is called \"upstream\".", syntax=syntax.netvm),
+           " interface to it is called \"upstream\". See vmsilo-network(7).", syntax=syntax.netvm),
     Option(_VM, "network.isNetvm", Kind.BOOL, False,
            "Let other VMs reach the network through this one: whatever it reaches itself, but not each other. Its"
            " interface to a VM has that one's name."),
@@ -317,8 +317,8 @@ OPTIONS: tuple[Option, ...] = (
            " on; a VM whose netvm is a VM asks that one. Any other VM has no name servers but those it gets by DHCP.",
            syntax=syntax.nameserver),
     Option(_VM, "network.dns", Kind.CHOICE, "default",
-           "With \"enforce\" the VM can ask no other name server than its netvm, which drops what goes to port 53 and"
-           " 853 elsewhere. Where the netvm is the host, that one asks those in nameservers.",
+           "With \"enforce\" the VM can ask no other name server than its netvm, which answers what goes to port 53"
+           " elsewhere, and refuses port 853. Where the netvm is the host, that one asks those in nameservers.",
            choices=("default", "enforce"), ours=True),
     Option(_VM, "network.firewall", Kind.LIST, (),
            "What the VM may reach through its netvm, which is where the rules are kept. The first rule that speaks of"
