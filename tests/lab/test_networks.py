@@ -199,7 +199,7 @@ def test_neighbours_are_alone(lab: Host, internet: Internet, capsys: pytest.Capt
 def attempts(lab: Host, attacker: str, victim: str, scene: Scene) -> tuple[set[int], bool]:
     """Which attempts arrived; and whether the victim, that hears the internet, was listening to the end."""
     as_root = ("vm-run", "--user", "root")
-    listener = lab.start(*as_root, victim, "python3", "-IS", "-", "listen", names.UPSTREAM, "30", user=USER)
+    listener = lab.start(*as_root, victim, "python3", "-IS", "-", "listen", names.UPSTREAM, "15", user=USER)
     assert listener.popen.stdin
     listener.popen.stdin.write(FRAMES)
     listener.popen.stdin.close()
